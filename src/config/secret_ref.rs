@@ -1,0 +1,1 @@
+//! References to secrets: the only door. (stub)

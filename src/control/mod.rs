@@ -1,0 +1,1 @@
+//! Health, metrics, the control socket. (stub)
