@@ -80,6 +80,8 @@ pub trait Request {
     fn extract(&mut self) -> Result<TokenDigest, Denial>;
     /// The caller's address, as limits count it.
     fn client(&self) -> AddressKey;
+    /// Told whose request it is, once that is known.
+    fn authenticated(&mut self, token: &Arc<Token>);
     /// 9. What is to be reached.
     fn scope(&self) -> scope::Target<'_>;
     /// 10. Where it says it comes from.
@@ -139,6 +141,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     let digest = request.extract().map_err(|d| d.at(Step::Extraction))?;
     let token =
         authenticate(rules, &digest, request.client()).map_err(|d| d.at(Step::Authentication))?;
+    request.authenticated(&token);
     let limits = Limits::of(rules.config, &token);
     let grant = granted(rules.config, &token).map_err(|d| d.at(Step::Authentication))?;
     scope::check(grant, &request.scope()).map_err(|d| d.at(Step::Scope))?;
