@@ -50,6 +50,7 @@ pub fn run(count: &str, targets: &[&str]) -> Result<(), Box<dyn Error>> {
 
 impl Target {
     /// `NAME=ADDRESS` or `NAME=ADDRESS/PREFIX`
+    #[allow(clippy::disallowed_methods, reason = "the ban is keygate's; this token is made up")]
     fn parse(text: &str) -> Result<Self, Box<dyn Error>> {
         let (name, place) = text.split_once('=').ok_or("a target is NAME=ADDRESS/PREFIX")?;
         let (address, prefix) = match place.split_once('/') {
