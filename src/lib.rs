@@ -15,11 +15,21 @@
 //! of its wrapper, and it wants a `Permit`; a request holds one configuration from start to end;
 //! every denial becomes HTTP in `proxy::reject`.
 
+pub mod app;
+pub mod body;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod cors;
 pub mod demo;
+pub mod egress;
+pub mod policy;
+pub mod provider;
+pub mod proxy;
+pub mod session;
+pub mod slot;
 pub mod store;
 pub mod telemetry;
 pub mod token;
 pub mod values;
+pub mod ws;

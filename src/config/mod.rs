@@ -5,11 +5,13 @@
 //! [`secret_ref`] is the only door for secrets. A `Config` is immutable; a reload makes another.
 
 pub mod file;
+pub mod outline;
 pub mod problem;
 pub mod resolve;
 pub mod review;
 pub mod secret_ref;
 
+pub use outline::{Outline, outline};
 pub use problem::{Problem, Problems};
 
 use crate::values::grant::{Grant, RateLimit};
@@ -249,16 +251,8 @@ pub fn parse(text: &str) -> Result<Config, Problems> {
 }
 
 impl Config {
-    /// Where the control socket lives: `/run/NAME` for a store below `/var/lib/NAME`, else beside
-    /// the store; without one, `/run/keygate`. Both sides derive it, so that every command
-    /// needs only `-c`.
+    /// Where the control socket lives, see [`outline::control_socket`].
     pub fn control_socket(&self) -> PathBuf {
-        let Some(dir) = self.store.as_deref().and_then(Path::parent) else {
-            return PathBuf::from("/run/keygate/control.sock");
-        };
-        match dir.strip_prefix("/var/lib").ok().and_then(|rest| rest.components().next()) {
-            Some(name) => Path::new("/run").join(name).join("control.sock"),
-            None => dir.join("control.sock"),
-        }
+        outline::control_socket(self.store.as_deref())
     }
 }

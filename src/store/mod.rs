@@ -1,1 +1,12 @@
-//! Implementations of the store traits. (stub)
+//! The durable store of tokens, and how a running gateway keeps up with it.
+//!
+//! [`sqlite`] implements [`crate::token::store::TokenStore`]; [`follow`] carries its records into
+//! the index that authentication asks, by way of [`entry`]. No store is called on the request
+//! path: while it fails, the tokens known in memory go on working.
+
+pub mod entry;
+pub mod follow;
+pub mod sqlite;
+
+pub use follow::{Follower, follow};
+pub use sqlite::Sqlite;

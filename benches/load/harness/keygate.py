@@ -1,0 +1,127 @@
+"""keygate with everything on: store token, origin, model, rate, concurrency, log and metrics."""
+
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import time
+
+from . import build, request, settings
+from .process import Failed, free_address, pinned, wait_until
+
+CONFIG = """\
+listen:
+  - address: {listen}
+store:
+  sqlite: {state}/keygate.db
+admin:
+  address: {admin}
+access_log: {{ file: {state}/keygate.access.log }}
+providers:
+  openai:
+    kind: openai
+    url: http://{upstream}
+    keys: [{{ file: {state}/provider.key }}]
+  streaming:
+    kind: openai
+    url: http://{streaming}
+    routes: []
+    keys: [{{ file: {state}/provider.key }}]
+policies:
+  bench:
+    providers: [openai, streaming]
+    methods: [GET, POST]
+    paths: ["/v1/chat/*", "/v1/realtime"]
+    models: ["{model}", "gpt-realtime*"]
+    origins: ["{origin}"]
+    rate_limit: {{ requests: 16777215, per: 60s }}
+    concurrency: 10000
+default_policy:
+  rate_limit: {{ requests: 100, per: 60s }}
+"""
+
+
+class Gateway:
+    """A running keygate and a token of its store."""
+
+    def __init__(self, group, upstream, streaming, static_tokens=()):
+        self.state = group.state
+        self.address = free_address()
+        self.admin = free_address()
+        self._upstreams = {"upstream": upstream, "streaming": streaming}
+        self._config = self.state / "keygate.yaml"
+        key = self.state / "provider.key"
+        key.write_text("sk-not-a-real-key-0123456789\n")
+        key.chmod(0o600)
+        self.write_config(static_tokens)
+        self.token = json.loads(
+            self.command("token", "create", "--name", "bench", "--policy", "bench", "--json")
+        )["token"]
+        command = [build.KEYGATE, "serve", "-c", self._config]
+        self.process = group.start("keygate", settings.PROXY_CORE, command)
+        self.process.wait_listening(self.address)
+        wait_until("keygate to be ready", lambda: self.scrape("/readyz") is not None)
+
+    def write_config(self, static_tokens=()):
+        """Writes the configuration, with these plain tokens by their hashes."""
+        text = CONFIG.format(
+            listen=self.address,
+            admin=self.admin,
+            state=self.state,
+            model=settings.MODEL,
+            origin=settings.ORIGIN,
+            **self._upstreams,
+        )
+        if static_tokens:
+            text += "tokens:\n"
+        for number, token in enumerate(static_tokens):
+            digest = hashlib.sha256(token.encode()).hexdigest()
+            text += f'  - {{ name: static-{number}, sha256: "{digest}", policy: bench }}\n'
+        # Replaced in one step, as an editor or a deployment would.
+        fresh = self._config.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.chmod(0o600)
+        os.replace(fresh, self._config)
+
+    def command(self, *words):
+        """Runs a command of keygate's and returns what it prints."""
+        command = pinned(settings.LOAD_CORE, [build.KEYGATE, *words, "-c", self._config])
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(f"keygate {words[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout + done.stderr
+
+    def scrape(self, path):
+        """What the admin listener answers with 200; None if it doesn't."""
+        connection = http.client.HTTPConnection(self.admin, timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            return text if answer.status == 200 else None
+        except OSError:
+            return None
+        finally:
+            connection.close()
+
+    def prove_everything_is_on(self):
+        """Each check must be seen to refuse, and log and metrics to count."""
+        at, token = self.address, self.token
+        other = request.BODY.replace(settings.MODEL, "gpt-other")
+        request.expect("keygate, all in order", at, token, 200)
+        request.expect("keygate, without a token", at, None, 401)
+        request.expect("keygate, another's token", at, "ptk_" + "A" * 32, 401)
+        request.expect("keygate, another origin", at, token, 403, origin="https://evil.example")
+        request.expect("keygate, another model", at, token, 403, body=other)
+        request.expect("keygate, another path", at, token, 403, path="/v1/embeddings")
+        log = self.state / "keygate.access.log"
+        wait_until("a line in the access log", lambda: log.exists() and log.stat().st_size > 0)
+        if "keygate" not in (self.scrape("/metrics") or ""):
+            raise Failed("keygate: no metrics on the admin listener")
+
+    def reload(self):
+        """Seconds that the command took, and what it printed."""
+        start = time.monotonic()
+        output = self.command("reload")
+        return time.monotonic() - start, output

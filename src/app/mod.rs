@@ -1,0 +1,241 @@
+//! The only wiring: a configuration goes in, a running gateway comes out. `keygate serve`, the
+//! demo and the tests start it through here.
+//!
+//! Pingora's `Server` is not used: it sleeps its whole grace period and owns the signals. Its
+//! listening service runs on a runtime of ours, and [`Running::stop`] drains by the registry.
+
+mod gate;
+mod listen;
+mod operations;
+mod sweep;
+
+pub use operations::Operator;
+
+use crate::config::Config;
+use crate::control;
+use crate::proxy::Proxy;
+use crate::proxy::gateway::{Gateway, Snapshot};
+use crate::session::connections::Connections;
+use crate::session::drain::drain;
+use crate::session::registry::Registry;
+use crate::store::{Sqlite, follow::Follower, follow::follow};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::token::index::Index;
+use crate::token::store::TokenStore;
+use crate::values::clock::Clock;
+use arc_swap::ArcSwap;
+use log::info;
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::services::Service as _;
+use pingora_core::services::listening::Service;
+use pingora_proxy::HttpProxy;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Release};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct StartError {
+    what: String,
+    why: String,
+}
+
+impl StartError {
+    fn new(what: impl Into<String>, why: impl ToString) -> Self {
+        Self { what: what.into(), why: why.to_string() }
+    }
+}
+
+/// How to run, beside the configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file to read again on a reload; without one a reload is refused.
+    pub file: Option<PathBuf>,
+    /// Worker threads; `None`: one per processor that the process may use.
+    pub threads: Option<usize>,
+    /// Time.
+    pub clock: Clock,
+    /// Whether to listen on the control socket.
+    pub control: bool,
+}
+
+/// A running gateway. Dropping it without [`Running::stop`] ends it at once.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    gateway: Arc<Gateway>,
+    operator: Arc<Operator>,
+    accept: watch::Sender<bool>,
+    serve_admin: watch::Sender<bool>,
+    runtime: Option<Runtime>,
+    /// Follows the store as long as it lives.
+    _follower: Option<Arc<Follower>>,
+}
+
+/// Starts a gateway: when this returns, its listeners accept.
+///
+/// # Errors
+/// An address that can't be bound, a store that can't be opened, a log that can't be written.
+pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
+    let threads = options.threads.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    });
+    let runtime = listen::runtime(threads).map_err(|e| StartError::new("starting threads", e))?;
+    let metrics = Metrics::new().map_err(|e| StartError::new("metrics", e))?;
+    let access_log = AccessLog::open(&config.access_log)
+        .map_err(|e| StartError::new("opening the access log", e))?;
+    let metrics = Arc::new(metrics);
+    let index = Arc::new(Index::new());
+    index.replace_fixed(operations::fixed(&config));
+    let gateway = Arc::new(Gateway {
+        snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics, Arc::new(access_log))),
+        index,
+        failed_auth: Default::default(),
+        clock: options.clock.clone(),
+        registry: Arc::new(Registry::new()),
+        connections: Arc::new(Connections::default()),
+        metrics,
+        draining: AtomicBool::new(false),
+    });
+    let follower = follow_store(&gateway)?;
+    let operator = Arc::new(Operator::new(gateway.clone(), follower.clone(), options.file));
+    let (accept, _) = watch::channel(false);
+    let (serve_admin, _) = watch::channel(false);
+    let mut running = Running {
+        addresses: Vec::new(),
+        admin: None,
+        gateway,
+        operator,
+        accept,
+        serve_admin,
+        runtime: Some(runtime),
+        _follower: follower,
+    };
+    running.open(threads, options.control)?;
+    Ok(running)
+}
+
+fn follow_store(gateway: &Arc<Gateway>) -> Result<Option<Arc<Follower>>, StartError> {
+    let snapshot = gateway.snapshot.load();
+    let Some(path) = snapshot.config.store.as_deref() else { return Ok(None) };
+    let failed = |e: &dyn std::fmt::Display| {
+        StartError::new(format!("opening the store {}", path.display()), e)
+    };
+    let store: Arc<dyn TokenStore> = Arc::new(Sqlite::open(path).map_err(|e| failed(&e))?);
+    let changed = {
+        let gateway = Arc::downgrade(gateway);
+        Box::new(move || {
+            if let Some(gateway) = gateway.upgrade() {
+                operations::recheck(&gateway);
+            }
+        })
+    };
+    let follower = follow(store, gateway.index.clone(), gateway.clock.clone(), changed)
+        .map_err(|e| failed(&e))?;
+    Ok(Some(Arc::new(follower)))
+}
+
+impl Running {
+    /// Where callers connect, in the order of `listen:`.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where health and metrics are.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Reload and status.
+    pub fn operator(&self) -> &Arc<Operator> {
+        &self.operator
+    }
+
+    /// The state, for tests.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// The runtime that serves.
+    pub fn runtime(&self) -> Option<&tokio::runtime::Handle> {
+        self.runtime.as_ref().map(Runtime::handle)
+    }
+
+    /// Binds everything and begins to serve.
+    fn open(&mut self, threads: usize, with_control: bool) -> Result<(), StartError> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let _inside = runtime.enter();
+        let snapshot = self.gateway.snapshot.load_full();
+        let bound = listen::bind(&snapshot.config.listen)?;
+        self.addresses = bound.addresses.clone();
+        let mut service =
+            Service::with_listeners("gate".to_owned(), bound.listeners, self.gate(threads));
+        let (fds, shutdown) = (bound.fds, self.accept.subscribe());
+        runtime.spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
+        runtime.spawn(sweep::run(self.gateway.clone(), self.serve_admin.subscribe()));
+        if let Some(admin) = &snapshot.config.admin {
+            let listener = std::net::TcpListener::bind(admin.address)
+                .map_err(|e| StartError::new(format!("binding {}", admin.address), e))?;
+            self.admin = listener.local_addr().ok();
+            let stop = self.serve_admin.subscribe();
+            runtime.spawn(control::admin::serve(listener, self.operator.clone(), stop));
+        }
+        if with_control {
+            let path = snapshot.config.control_socket();
+            let listener = control::socket::bind(&path).map_err(|e| {
+                StartError::new(format!("binding the control socket {}", path.display()), e)
+            })?;
+            let stop = self.serve_admin.subscribe();
+            runtime.spawn(control::socket::serve(listener, self.operator.clone(), stop));
+        }
+        self.operator.opened();
+        Ok(())
+    }
+
+    fn gate(&self, threads: usize) -> gate::Gate {
+        let conf = ServerConf {
+            threads,
+            upstream_keepalive_pool_size: 1024,
+            max_retries: 4,
+            ..ServerConf::default()
+        };
+        let mut proxy = HttpProxy::new(Proxy(self.gateway.clone()), Arc::new(conf));
+        proxy.handle_init_modules();
+        proxy.server_options = Some(HttpServerOptions::default());
+        gate::Gate::new(self.gateway.clone(), proxy)
+    }
+
+    /// Stops: new connections are refused at once, what is open runs on until it ends or the
+    /// drain time does.
+    pub fn stop(mut self) {
+        self.gateway.draining.store(true, Release);
+        self.accept.send_replace(true);
+        let limit = self.gateway.snapshot.load().config.limits.drain;
+        if let Some(runtime) = self.runtime.take() {
+            let cut = runtime.block_on(drain(&self.gateway.registry, limit));
+            if cut > 0 {
+                info!("{cut} sessions were open when the drain time ended");
+            }
+            self.serve_admin.send_replace(true);
+            runtime.shutdown_timeout(Duration::from_millis(200));
+        }
+        self.gateway.snapshot.load().access_log.flush();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.accept.send_replace(true);
+        self.serve_admin.send_replace(true);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Reading bodies, as far as the gate has to.
+
+pub mod json_model;

@@ -1,0 +1,25 @@
+//! `keygate token disable`, `enable` and `delete`.
+
+use super::{OneArgs, view};
+use crate::cli::output;
+use crate::token::store::{Change, TokenStore};
+
+/// Disables or enables a token and shows it.
+pub(super) fn set_disabled(args: &OneArgs, disabled: bool) -> anyhow::Result<()> {
+    let change = Change { disabled: Some(disabled), ..Change::default() };
+    let record = args.target.store()?.update(args.id()?, &change)?;
+    view::print_one(&record, args.target.json);
+    Ok(())
+}
+
+/// Deletes a token, readable or not.
+pub(super) fn delete(args: &OneArgs) -> anyhow::Result<()> {
+    let id = args.id()?;
+    args.target.store()?.delete(id)?;
+    if args.target.json {
+        output::line(&serde_json::json!({ "id": id, "deleted": true }).to_string());
+    } else {
+        output::line(&format!("{id} is deleted"));
+    }
+    Ok(())
+}

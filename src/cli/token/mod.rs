@@ -1,0 +1,128 @@
+//! `keygate token …`: creates, lists, shows, changes and deletes tokens in the store.
+//!
+//! It opens the store itself, whether or not a gateway runs; a running one follows within a
+//! second. The plain token is printed once, by [`create`], and is in no message of any command:
+//! an operator may well paste it where an id is wanted.
+
+mod change;
+mod create;
+mod flag;
+mod update;
+mod view;
+
+use super::ConfigFile;
+use crate::config::{Outline, outline};
+use crate::store::Sqlite;
+use crate::token::store::TokenStore;
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+/// Arguments of `token`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a token and print it, this once
+    Create(Box<create::CreateArgs>),
+    /// List all tokens
+    List(Target),
+    /// Show one token
+    Show(OneArgs),
+    /// Change a token's name, expiry or grant
+    Update(Box<update::UpdateArgs>),
+    /// Refuse a token until it is enabled again
+    Disable(OneArgs),
+    /// Accept a disabled token again
+    Enable(OneArgs),
+    /// Delete a token for good
+    Delete(OneArgs),
+}
+
+/// Where the store is, and how to print.
+#[derive(Debug, clap::Args)]
+struct Target {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which token, and the same.
+#[derive(Debug, clap::Args)]
+struct OneArgs {
+    /// The token's id (`tok_…`, as `keygate token list` shows it)
+    id: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What was asked makes no sense with this configuration or store, or the store failed.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.command {
+        Command::Create(args) => create::run(args),
+        Command::List(args) => list(args),
+        Command::Show(args) => show(args),
+        Command::Update(args) => update::run(args),
+        Command::Disable(args) => change::set_disabled(args, true),
+        Command::Enable(args) => change::set_disabled(args, false),
+        Command::Delete(args) => change::delete(args),
+    }
+}
+
+fn list(args: &Target) -> anyhow::Result<()> {
+    let inventory = args.store()?.inventory()?;
+    for row in &inventory.unreadable {
+        let (id, why) = (view::printable(&row.id), row.why);
+        super::output::problem(&format!("token '{id}' can't be used: {why}; delete it"));
+    }
+    view::print_list(&inventory.records, args.json);
+    Ok(())
+}
+
+fn show(args: &OneArgs) -> anyhow::Result<()> {
+    let record = args.target.store()?.get(args.id()?)?;
+    view::print_one(&record, args.target.json);
+    Ok(())
+}
+
+impl Target {
+    fn outline(&self) -> anyhow::Result<Outline> {
+        Ok(outline(&self.file.config)?)
+    }
+
+    fn store(&self) -> anyhow::Result<Sqlite> {
+        self.open(&self.outline()?)
+    }
+
+    fn open(&self, outline: &Outline) -> anyhow::Result<Sqlite> {
+        let path = outline.store.as_ref().with_context(|| {
+            format!(
+                "{} has no store for tokens: add `store: {{ sqlite: /var/lib/keygate/keygate.db }}`",
+                self.file.config.display()
+            )
+        })?;
+        Ok(Sqlite::open(path)?)
+    }
+}
+
+impl OneArgs {
+    /// The id; what does not look like one is not repeated.
+    fn id(&self) -> anyhow::Result<&str> {
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
+        let rest = self.id.strip_prefix("tok_").unwrap_or_default();
+        if rest.len() != 16 || !rest.bytes().all(allowed) {
+            bail!(
+                "this is no token's id: ids are `tok_` and 16 characters, `keygate token list` shows them"
+            );
+        }
+        Ok(&self.id)
+    }
+}

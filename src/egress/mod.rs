@@ -1,0 +1,3 @@
+//! The way out: where a provider is, and with which timeouts.
+
+pub mod peer;

@@ -1,0 +1,73 @@
+//! Step 14: how many requests and sockets a token may have open. Exact, and a guard that is
+//! dropped gives its place back, whatever ended the request.
+
+use super::denial::{Code, Denial};
+use crate::token::Counters;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+
+/// A place under the limit; given back on drop.
+#[derive(Debug)]
+pub struct InFlight(Option<Arc<Counters>>);
+
+impl InFlight {
+    /// Gives the place back now.
+    pub(super) fn release(&mut self) {
+        if let Some(counters) = self.0.take() {
+            counters.in_flight.fetch_sub(1, AcqRel);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Takes a place. Without a limit it is counted all the same: a reload may bring one.
+///
+/// # Errors
+/// `concurrency_limited` when `limit` places are taken.
+pub(super) fn enter(counters: &Arc<Counters>, limit: Option<u32>) -> Result<InFlight, Denial> {
+    let before = counters.in_flight.fetch_add(1, AcqRel);
+    if limit.is_some_and(|limit| before >= limit) {
+        counters.in_flight.fetch_sub(1, AcqRel);
+        let mut denial = Denial::from(Code::ConcurrencyLimited);
+        denial.retry_after_ms = Some(1_000);
+        return Err(denial);
+    }
+    Ok(InFlight(Some(counters.clone())))
+}
+
+/// How many places are taken.
+pub fn open(counters: &Counters) -> u32 {
+    counters.in_flight.load(Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_exact_and_dropping_gives_back() {
+        let counters = Arc::new(Counters::default());
+        let first = enter(&counters, Some(2)).unwrap();
+        let second = enter(&counters, Some(2)).unwrap();
+        assert_eq!(enter(&counters, Some(2)).unwrap_err().code, Code::ConcurrencyLimited);
+        drop(first);
+        let third = enter(&counters, Some(2));
+        assert!(third.is_ok(), "a place that was given back can be taken");
+        drop((second, third));
+        assert_eq!(open(&counters), 0, "nothing leaks");
+    }
+
+    #[test]
+    fn releasing_twice_gives_back_once() {
+        let counters = Arc::new(Counters::default());
+        let mut place = enter(&counters, None).unwrap();
+        place.release();
+        drop(place);
+        assert_eq!(open(&counters), 0, "an early release and the drop count once");
+    }
+}

@@ -1,0 +1,180 @@
+//! OpenAI, and servers compatible with it.
+//! Source: platform.openai.com/docs/api-reference, and the official SDKs.
+
+use super::path::Path;
+use super::{Api, BodyPlaces, Dialect, ModelPlaces};
+use crate::config::Provider;
+use crate::policy::Class;
+use crate::slot::place::Place;
+use http::Method;
+
+pub(super) static API: Api = Api {
+    dialect: Dialect::OpenAi,
+    class: |_, method, path| class(method, path),
+    models: |_, method, path| models(method, path),
+    place: |_: &Provider, _, _| Place::Bearer,
+    hides_origin: false,
+    upload: |path| path.is_at_or_below("/v1/files") || path.is_at_or_below("/v1/uploads"),
+};
+
+/// Paths whose answers hold real credentials.
+const MINTING: [&str; 7] = [
+    "/v1/client/tokens",
+    "/v1/realtime/client_secrets",
+    "/v1/realtime/sessions",
+    "/v1/realtime/transcription_sessions",
+    "/v1/realtime/translations/client_secrets",
+    "/v1/chatkit/sessions",
+    "/v1/organization/admin_api_keys",
+];
+
+/// Bodies that name a model, by path: everything a tool of type `image_generation` may hide too.
+const POST_INFERENCE: [&str; 11] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/responses/compact",
+    "/v1/responses/input_tokens",
+    "/v1/embeddings",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/audio/speech",
+    "/v1/engines/embeddings",
+    "/v1/score",
+];
+
+/// Multipart bodies with a field `model`.
+const MULTIPART: [&str; 4] = [
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+];
+
+/// Members beside the main model that name one.
+const FURTHER: &[&[&str]] = &[&["tools", "[]", "model"], &["session", "model"]];
+
+/// What a path is. Unknown ones count as stateful.
+pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
+    if mints(path) {
+        return Class::Minting;
+    }
+    if path.is_at_or_below("/v1/realtime/calls") {
+        return Class::OutOfBand;
+    }
+    let trimmed = path.trimmed();
+    match trimmed {
+        "/v1/models" => Class::ModelList,
+        // Realtime, and responses over WebSocket.
+        "/v1/realtime" | "/v1/responses" if method == Method::GET => Class::Inference,
+        _ if method == Method::POST
+            && (POST_INFERENCE.contains(&trimmed) || MULTIPART.contains(&trimmed)) =>
+        {
+            Class::Inference
+        }
+        _ if path.is_at_or_below("/v1/models")
+            && (method == Method::GET || method == Method::HEAD) =>
+        {
+            Class::Inference
+        }
+        _ => Class::Stateful,
+    }
+}
+
+fn mints(path: &Path<'_>) -> bool {
+    MINTING.iter().any(|p| path.is_at_or_below_any_case(p))
+        || (path.is_at_or_below_any_case("/v1/organization")
+            && path.trimmed().split('/').any(|segment| {
+                segment.eq_ignore_ascii_case("service_accounts")
+                    || segment.eq_ignore_ascii_case("api_keys")
+            }))
+}
+
+/// Where the model is.
+pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
+    let trimmed = path.trimmed();
+    if let Some(model) = path.raw_below("/v1/models") {
+        return ModelPlaces::in_path(model.into());
+    }
+    match trimmed {
+        "/v1/models" => ModelPlaces::NONE,
+        "/v1/realtime" => ModelPlaces {
+            query: Some("model"),
+            ..ModelPlaces { expected: true, ..ModelPlaces::NONE }
+        },
+        // Every frame of a responses socket names its own; nothing in the URL does.
+        "/v1/responses" if method == Method::GET => {
+            ModelPlaces { query: Some("model"), expected: true, ..ModelPlaces::NONE }
+        }
+        _ if MULTIPART.contains(&trimmed) || trimmed == "/v1/videos" => {
+            ModelPlaces { body: BodyPlaces::Multipart, expected: true, ..ModelPlaces::NONE }
+        }
+        _ if POST_INFERENCE.contains(&trimmed) => ModelPlaces::in_json(FURTHER),
+        // Fine-tuning jobs, accepted calls and whatever comes: a model that is named is checked.
+        _ if method == Method::POST => {
+            ModelPlaces { expected: false, ..ModelPlaces::in_json(FURTHER) }
+        }
+        _ => ModelPlaces::NONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classified(method: Method, path: &str) -> Class {
+        class(&method, &Path::new(path))
+    }
+
+    #[test]
+    fn paths_are_sorted() {
+        for path in
+            ["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/audio/transcriptions"]
+        {
+            assert_eq!(classified(Method::POST, path), Class::Inference, "{path}");
+        }
+        assert_eq!(classified(Method::GET, "/v1/models"), Class::ModelList);
+        assert_eq!(classified(Method::GET, "/v1/models/gpt-4o"), Class::Inference);
+        assert_eq!(classified(Method::DELETE, "/v1/models/ft:x"), Class::Stateful);
+        for path in [
+            "/v1/files",
+            "/v1/responses/resp_1",
+            "/v1/batches",
+            "/v1/vector_stores/x",
+            "/v1/brand_new",
+        ] {
+            assert_eq!(classified(Method::GET, path), Class::Stateful, "{path}");
+        }
+        assert_eq!(classified(Method::POST, "/v1/realtime/calls/rtc_1/accept"), Class::OutOfBand);
+    }
+
+    #[test]
+    fn minting_is_seen_however_it_is_spelt() {
+        for path in [
+            "/v1/realtime/client_secrets",
+            "/v1/realtime/client_secrets/",
+            "/v1/realtime/%63lient_secrets",
+            "/v1/Realtime/Client_Secrets",
+            "/v1/realtime/sessions",
+            "/v1/client/tokens",
+            "/v1/realtime/transcription_sessions",
+            "/v1/realtime/translations/client_secrets",
+            "/v1/organization/projects/p/service_accounts",
+            "/v1/chatkit/sessions",
+        ] {
+            assert_eq!(classified(Method::POST, path), Class::Minting, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_inference_path_knows_where_its_model_is() {
+        for path in POST_INFERENCE.iter().chain(&MULTIPART) {
+            let path = Path::new(path);
+            let places = models(&Method::POST, &path);
+            assert!(
+                places.expected && places.body != BodyPlaces::None,
+                "{path:?} names its model in the body"
+            );
+        }
+    }
+}

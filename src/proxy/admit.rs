@@ -1,0 +1,329 @@
+//! How Pingora's session answers what the gate asks, step by step; the order itself is
+//! `policy::check`'s.
+
+use super::canonical;
+use super::ctx::{Ctx, Flight, Note, Stage};
+use super::gateway::{Gateway, Reached, Snapshot};
+use super::{forwarded, models, reject};
+use crate::config::Provider;
+use crate::cors;
+use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
+use crate::provider::path::Path;
+use crate::provider::route::Route;
+use crate::session::connection::Connection;
+use crate::session::registry::{Live, Reach};
+use crate::slot::extract;
+use crate::slot::place::QueryNames;
+use crate::token::Token;
+use crate::values::ids::TokenDigest;
+use crate::values::net::AddressKey;
+use crate::ws::frame::Tracker;
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
+use pingora_core::Result;
+use pingora_proxy::Session;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Runs the gate. Gives `true` when the answer has been sent.
+pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    let snapshot = ctx.snapshot.clone();
+    keep_alive(gateway, session, &snapshot);
+    let (verdict, mut asked) = {
+        let mut asked = Asked::new(session, &snapshot, &mut ctx.note);
+        let rules = Rules {
+            config: &snapshot.config,
+            index: &gateway.index,
+            failed_auth: &gateway.failed_auth,
+            clock: &gateway.clock,
+        };
+        let verdict = policy::check(rules, &mut asked).await;
+        (verdict, asked.end())
+    };
+    match verdict {
+        Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
+        Ok(Verdict::Permit(permit)) => {
+            if asked.expects_continue && !asked.continued {
+                session.write_continue_response().await?;
+                asked.continued = true;
+            }
+            let Some(connection) = ctx.connection.clone() else {
+                return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
+            };
+            enter(gateway, session, ctx, &asked, permit, connection);
+            Ok(false)
+        }
+        Err(denial) => {
+            if matches!(denial.code, Code::TokenInvalid | Code::RateLimited)
+                && denial.step == Some(policy::Step::Authentication)
+            {
+                gateway.metrics.failed_authentications.inc();
+            }
+            reject::answer(gateway, session, ctx, denial).await
+        }
+    }
+}
+
+/// The configuration's idle time for the connection, unless it is to be closed anyway.
+fn keep_alive(gateway: &Gateway, session: &mut Session, snapshot: &Snapshot) {
+    if gateway.draining.load(std::sync::atomic::Ordering::Acquire) {
+        session.set_keepalive(None);
+    } else if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(snapshot.config.limits.idle_timeout.as_secs().max(1)));
+    }
+}
+
+/// Enters the registry: from here on the request can be found and ended.
+fn enter(
+    gateway: &Gateway,
+    session: &Session,
+    ctx: &mut Ctx,
+    asked: &Answers,
+    permit: policy::Permit,
+    connection: Arc<Connection>,
+) {
+    let config = &ctx.snapshot.config;
+    let Some(provider) = config.providers.get(asked.route.provider) else { return };
+    let now = gateway.clock.steady_ms();
+    let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
+    let live = Live {
+        token: permit.token().clone(),
+        reach: Reach {
+            provider: provider.name.clone(),
+            path: asked.decoded.clone(),
+            class: asked.class,
+            method: session.req_header().method.clone(),
+            model: permit.model().map(Into::into),
+        },
+        connection,
+        started_ms: now,
+        moved_ms: AtomicU64::new(now),
+        first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
+    };
+    ctx.stage = Stage::Passed(Box::new(Flight {
+        entry: gateway.registry.enter(live),
+        permit,
+        provider: asked.route.provider,
+        skip: asked.route.skip,
+        upgrade: asked.upgrade,
+        trusted: asked.trusted,
+        scheme: asked.scheme,
+        attempts: 0,
+        sent: false,
+        body: 0,
+        max_body: asked.max_body,
+        held: None,
+        frames: asked.upgrade.then(|| Box::new([Tracker::default(), Tracker::default()])),
+        refusal: None,
+    }));
+}
+
+/// What admission found out about a request.
+struct Answers {
+    route: Route,
+    class: Class,
+    decoded: Box<str>,
+    upgrade: bool,
+    trusted: bool,
+    scheme: &'static str,
+    expects_continue: bool,
+    continued: bool,
+    max_body: u64,
+}
+
+/// The session, as the gate sees it.
+struct Asked<'a> {
+    session: &'a mut Session,
+    snapshot: &'a Snapshot,
+    note: &'a mut Note,
+    peer: Option<IpAddr>,
+    found: Answers,
+}
+
+impl<'a> Asked<'a> {
+    fn new(session: &'a mut Session, snapshot: &'a Snapshot, note: &'a mut Note) -> Self {
+        let peer = session.client_addr().and_then(|a| a.as_inet()).map(std::net::SocketAddr::ip);
+        let trusted = peer.is_some_and(|p| forwarded::trusts(&snapshot.config, p));
+        let headers = &session.req_header().headers;
+        let peer =
+            if trusted { forwarded::client(&snapshot.config, headers).or(peer) } else { peer };
+        note.client = peer;
+        let scheme = if trusted { forwarded::scheme(headers) } else { None }.unwrap_or("http");
+        let found = Answers {
+            route: Route { provider: usize::MAX, skip: 0 },
+            class: Class::Stateful,
+            decoded: Box::default(),
+            upgrade: is_upgrade(session),
+            trusted,
+            scheme,
+            expects_continue: false,
+            continued: false,
+            max_body: snapshot.config.limits.max_body,
+        };
+        Self { session, snapshot, note, peer, found }
+    }
+
+    fn end(self) -> Answers {
+        self.found
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        &self.session.req_header().headers
+    }
+
+    /// Host that the caller used.
+    fn caller_host(&self) -> &str {
+        let headers = self.headers();
+        let forwarded = if self.found.trusted { forwarded::host(headers) } else { None };
+        let own = || headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
+        forwarded.or_else(own).unwrap_or_default()
+    }
+
+    /// The provider's path as it is on the wire.
+    fn raw_path(&self) -> &str {
+        self.session.req_header().uri.path().get(self.found.route.skip..).unwrap_or_default()
+    }
+
+    fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
+        let index = self.found.route.provider;
+        Some((self.snapshot.config.providers.get(index)?, self.snapshot.upstreams.get(index)?))
+    }
+}
+
+impl policy::Request for Asked<'_> {
+    fn framing(&mut self) -> Result<(), Denial> {
+        canonical::framing(self.headers(), self.session.req_header().version)
+    }
+
+    fn host(&mut self) -> Result<(), Denial> {
+        let request = self.session.req_header();
+        canonical::host(&request.headers, &request.uri, request.version)?;
+        canonical::answers_to(self.caller_host(), self.snapshot.config.server_names.as_deref())
+    }
+
+    fn target(&mut self) -> Result<(), Denial> {
+        let request = self.session.req_header();
+        canonical::target(request.raw_path(), request.uri.path())
+    }
+
+    fn method(&mut self) -> Result<(), Denial> {
+        canonical::method(&self.session.req_header().method)
+    }
+
+    fn is_preflight(&self) -> bool {
+        let request = self.session.req_header();
+        cors::is_preflight(&request.method, &request.headers)
+    }
+
+    fn route(&mut self) -> Result<(), Denial> {
+        let request = self.session.req_header();
+        let path = request.uri.path();
+        let extra = usize::from(path.starts_with(canonical::DOUBLE_SLASH));
+        let seen = path.get(extra..).unwrap_or_default();
+        let version = request.headers.contains_key("anthropic-version");
+        let Some(mut route) = self.snapshot.routes.find(&request.method, seen, version) else {
+            return Err(Code::NoRoute.into());
+        };
+        route.skip += extra;
+        // `/gemini//ws/…`: the second slash is not the provider's either.
+        if path.get(route.skip..).is_some_and(|rest| rest.starts_with("//")) {
+            route.skip += 1;
+        }
+        self.found.route = route;
+        self.note.provider = Some(route.provider);
+        let (provider, reached) = self.reached().ok_or(Code::InternalError)?;
+        let path = Path::new(self.raw_path());
+        if canonical::has_slash(path.raw()) && !models::segments_may_hold_slashes(provider, &path) {
+            return Err(Denial::new(Code::MalformedRequest, "the path holds an encoded '/'"));
+        }
+        let class = (reached.api.class)(provider, &self.session.req_header().method, &path);
+        let upload = (reached.api.upload)(&path);
+        let decoded = path.decoded().into();
+        self.found.class = class;
+        self.found.decoded = decoded;
+        if upload {
+            self.found.max_body = self.snapshot.config.limits.max_upload;
+        }
+        Ok(())
+    }
+
+    fn extract(&mut self) -> Result<TokenDigest, Denial> {
+        let names = self.reached().and_then(|(provider, _)| provider.query_slots.as_deref());
+        let request = self.session.req_header();
+        extract::extract(&request.headers, request.uri.query(), QueryNames(names))
+    }
+
+    fn client(&self) -> AddressKey {
+        AddressKey::of(self.peer.unwrap_or(IpAddr::from([0, 0, 0, 0])))
+    }
+
+    fn authenticated(&mut self, token: &Arc<Token>) {
+        self.note.token = Some(token.clone());
+    }
+
+    fn scope(&self) -> scope::Target<'_> {
+        scope::Target {
+            provider: self.reached().map_or("", |(provider, _)| &provider.name),
+            path: &self.found.decoded,
+            class: self.found.class,
+            method: &self.session.req_header().method,
+        }
+    }
+
+    fn origin(&self) -> origin::Effective<'_> {
+        origin::effective(self.headers(), self.found.scheme, self.caller_host())
+    }
+
+    fn body(&mut self) -> Result<(), Denial> {
+        let headers = self.headers();
+        let expect = headers.get(EXPECT);
+        let continues = expect.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if expect.is_some() && !continues {
+            return Err(Code::ExpectationFailed.into());
+        }
+        let length = content_length(headers).unwrap_or(0);
+        if length > self.found.max_body {
+            return Err(Code::BodyTooLarge.into());
+        }
+        let expects = length > 0 || headers.contains_key(TRANSFER_ENCODING);
+        self.found.expects_continue =
+            continues && expects && self.session.req_header().version == Version::HTTP_11;
+        Ok(())
+    }
+
+    async fn models(&mut self) -> Result<Named, Denial> {
+        let Some((provider, reached)) = self.reached() else {
+            return Err(Code::InternalError.into());
+        };
+        let raw: Box<str> = self.raw_path().into();
+        let path = Path::new(&raw);
+        let places = (reached.api.models)(provider, &self.session.req_header().method, &path);
+        let reads = models::reads_body(&places, self.session, self.found.upgrade);
+        if reads && self.found.expects_continue && !self.found.continued {
+            self.found.continued = true;
+            let sent = self.session.write_continue_response().await;
+            sent.map_err(|_| Denial::new(Code::InvalidBody, "the connection broke"))?;
+        }
+        models::collect(provider, &places, self.session, reads).await
+    }
+
+    fn key(&mut self) -> Result<(), Denial> {
+        // One key per provider, checked when the configuration was read; a provider without one
+        // (generic) gets none.
+        Ok(())
+    }
+}
+
+/// A body's declared length; framing has passed.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the request asks to become a WebSocket. Decides slots, never whether a check runs.
+fn is_upgrade(session: &Session) -> bool {
+    let request = session.req_header();
+    let upgrade = request.headers.get(http::header::UPGRADE);
+    request.version == Version::HTTP_11
+        && upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

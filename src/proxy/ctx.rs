@@ -1,0 +1,160 @@
+//! What a request carries from phase to phase: where it stands, and what is noted for the log.
+
+use super::gateway::Snapshot;
+use crate::config::Provider;
+use crate::policy::{Code, Denial, Permit};
+use crate::provider::Dialect;
+use crate::session::connection::Connection;
+use crate::session::registry::Entry;
+use crate::telemetry::Transport;
+use crate::token::Token;
+use crate::values::ids::RequestId;
+use crate::ws::frame::Tracker;
+use bytes::BytesMut;
+use pingora::http::ResponseHeader;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One request.
+pub struct Ctx {
+    /// The configuration, from start to end.
+    pub snapshot: Arc<Snapshot>,
+    /// Its id.
+    pub id: RequestId,
+    /// When it began.
+    pub started: Instant,
+    /// Where it came in.
+    pub connection: Option<Arc<Connection>>,
+    /// Where it stands.
+    pub stage: Stage,
+    /// What the log will say.
+    pub note: Note,
+}
+
+/// Where a request stands, with what is known there.
+pub enum Stage {
+    /// The gate has not decided.
+    Arrived,
+    /// The gate, or a later phase, has refused; the answer is out or on its way.
+    Refused,
+    /// It has a permit.
+    Passed(Box<Flight>),
+}
+
+/// A request with a permit.
+pub struct Flight {
+    /// The proof.
+    pub permit: Permit,
+    /// Its place in the registry.
+    pub entry: Entry,
+    /// Index of its provider.
+    pub provider: usize,
+    /// How many bytes of the path are not the provider's.
+    pub skip: usize,
+    /// The request asks for an upgrade to WebSocket.
+    pub upgrade: bool,
+    /// A peer that is a trusted proxy sent it.
+    pub trusted: bool,
+    /// Scheme and host that the caller used, where a `Location` may need it.
+    pub scheme: &'static str,
+    /// Connection attempts so far.
+    pub attempts: usize,
+    /// A byte of the request may have reached the provider.
+    pub sent: bool,
+    /// Bytes of the body that have passed.
+    pub body: u64,
+    /// How long the body may become.
+    pub max_body: u64,
+    /// An error answer that is being read before anybody sees it.
+    pub held: Option<Held>,
+    /// Frames from the caller, and to it.
+    pub frames: Option<Box<[Tracker; 2]>>,
+    /// A refusal of a later phase, to be answered when Pingora gives up.
+    pub refusal: Option<Denial>,
+}
+
+/// An error answer of the provider, kept back until it was searched.
+pub struct Held {
+    /// Status and headers as they came.
+    pub header: Box<ResponseHeader>,
+    /// The body so far.
+    pub body: BytesMut,
+    /// Whether the body is all there.
+    pub complete: bool,
+    /// Whether it grew beyond what is searched.
+    pub overflow: bool,
+}
+
+/// What is noted for the access log and metrics.
+#[derive(Default)]
+pub struct Note {
+    /// Index of the provider, once routed.
+    pub provider: Option<usize>,
+    /// Whose it is, once authenticated.
+    pub token: Option<Arc<Token>>,
+    /// Status that the caller got; 0: none.
+    pub status: u16,
+    /// Why it was refused.
+    pub denial: Option<Code>,
+    /// Body bytes from the caller.
+    pub bytes_in: u64,
+    /// Body bytes to the caller.
+    pub bytes_out: u64,
+    /// When the answer's first byte came.
+    pub first_byte_us: Option<u64>,
+    /// How it was carried.
+    pub transport: Option<Transport>,
+    /// Who asked.
+    pub client: Option<IpAddr>,
+}
+
+impl Ctx {
+    /// The flight, if the gate passed.
+    pub fn flight(&mut self) -> Option<&mut Flight> {
+        match &mut self.stage {
+            Stage::Passed(flight) => Some(flight),
+            Stage::Arrived | Stage::Refused => None,
+        }
+    }
+
+    /// The configured provider that the request leads to.
+    pub fn provider(&self) -> Option<&Provider> {
+        self.snapshot.config.providers.get(self.note.provider?)
+    }
+
+    /// The shape of errors on this route.
+    pub fn dialect(&self) -> Dialect {
+        let reached = self.note.provider.and_then(|i| self.snapshot.upstreams.get(i));
+        reached.map_or(Dialect::Plain, |r| r.api.dialect)
+    }
+
+    /// Microseconds since the request began.
+    pub fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Ctx {
+    /// A request about which nothing is known yet.
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot,
+            id: RequestId::new(),
+            started: Instant::now(),
+            connection: None,
+            stage: Stage::Arrived,
+            note: Note::default(),
+        }
+    }
+
+    /// Its headers are there.
+    pub(super) fn arrive(&mut self, session: &pingora_proxy::Session) {
+        // The context is made before the headers are read: time spent waiting is not ours.
+        self.started = Instant::now();
+        self.connection = crate::session::stream::connection_of(session.digest()).cloned();
+        if let Some(connection) = &self.connection {
+            connection.serve();
+        }
+    }
+}

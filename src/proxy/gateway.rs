@@ -1,0 +1,85 @@
+//! What all requests share: the current configuration with what was derived from it, and
+//! everything that outlives a reload.
+
+use crate::config::Config;
+use crate::egress::peer::Upstream;
+use crate::policy::failed_auth::FailedAuth;
+use crate::provider::{self, Api, route::Table};
+use crate::session::connections::Connections;
+use crate::session::registry::Registry;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::provider_metrics::ProviderMetrics;
+use crate::telemetry::redact::Redactor;
+use crate::token::index::Index;
+use crate::values::clock::Clock;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// The gateway's state.
+pub struct Gateway {
+    /// The configuration in force; a request takes it once and keeps it.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Known tokens.
+    pub index: Arc<Index>,
+    /// Invalid tokens by address.
+    pub failed_auth: FailedAuth,
+    /// Time.
+    pub clock: Clock,
+    /// Requests in flight.
+    pub registry: Arc<Registry>,
+    /// Open connections.
+    pub connections: Arc<Connections>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The process stops: answers carry `Connection: close`.
+    pub draining: AtomicBool,
+}
+
+/// A configuration and what was derived from it. Immutable.
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// Its routes.
+    pub routes: Table,
+    /// Its providers, in the same order.
+    pub upstreams: Vec<Reached>,
+    /// Knows every provider key.
+    pub redactor: Arc<Redactor>,
+    /// Where lines go.
+    pub access_log: Arc<AccessLog>,
+}
+
+/// A provider with what requests need of it.
+pub struct Reached {
+    /// The table's line.
+    pub api: &'static Api,
+    /// Where it is.
+    pub upstream: Upstream,
+    /// Its counters.
+    pub metrics: Arc<ProviderMetrics>,
+}
+
+impl Snapshot {
+    /// Derives a snapshot.
+    pub fn new(config: Config, metrics: &Metrics, access_log: Arc<AccessLog>) -> Self {
+        let upstreams = config
+            .providers
+            .iter()
+            .map(|p| Reached {
+                api: provider::api(p.kind),
+                upstream: Upstream::new(&p.url, &config.limits),
+                metrics: metrics.provider(&p.name),
+            })
+            .collect();
+        let keys = config.providers.iter().flat_map(|p| p.keys.iter().map(|k| &k.secret));
+        Self {
+            routes: Table::new(&config),
+            upstreams,
+            redactor: Arc::new(Redactor::new(keys)),
+            access_log,
+            config,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `Location` that points at the provider is rewritten to point here.
+
+use super::ctx::{Ctx, Stage};
+use super::forwarded;
+use crate::config::Provider;
+use http::header::{CONTENT_LOCATION, HOST, LOCATION};
+use http::{HeaderName, HeaderValue};
+use pingora::http::ResponseHeader;
+use pingora_core::Result;
+use pingora_proxy::Session;
+
+/// Rewrites `Location` and `Content-Location`.
+pub(super) fn rewrite(session: &Session, header: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let Some(value) = header.headers.get(&name) else { continue };
+        match value.to_str().ok().and_then(|sent| rewritten(sent, session, ctx)) {
+            Some(value) => set(header, name, &value)?,
+            None => continue,
+        }
+    }
+    Ok(())
+}
+
+fn set(header: &mut ResponseHeader, name: HeaderName, value: &str) -> Result<()> {
+    match HeaderValue::from_str(value) {
+        Ok(value) => header.insert_header(name, value),
+        Err(_) => {
+            header.remove_header(&name);
+            Ok(())
+        }
+    }
+}
+
+fn rewritten(sent: &str, session: &Session, ctx: &Ctx) -> Option<String> {
+    let Stage::Passed(flight) = &ctx.stage else { return None };
+    let provider = ctx.provider()?;
+    // `/openai`, if that is how the caller came in.
+    let seen = session.req_header().uri.path();
+    let prefix = seen.get(..flight.skip).filter(|p| p.len() > 1).unwrap_or_default();
+    let path = below_base(sent, provider)?;
+    if !sent.contains("://") && !sent.starts_with("//") {
+        return Some(format!("{prefix}{path}"));
+    }
+    let base = match &ctx.snapshot.config.public_url {
+        Some(url) => url.to_string(),
+        None => {
+            let headers = &session.req_header().headers;
+            let outer = if flight.trusted { forwarded::host(headers) } else { None };
+            let host = outer.or_else(|| headers.get(HOST)?.to_str().ok())?;
+            format!("{}://{host}", flight.scheme)
+        }
+    };
+    Some(format!("{base}{prefix}{path}"))
+}
+
+/// The part of `sent` that lies below the provider's base URL, beginning with a slash; `None`
+/// where it points elsewhere or is relative to the request's own path.
+fn below_base<'a>(sent: &'a str, provider: &Provider) -> Option<&'a str> {
+    let absolute = sent
+        .strip_prefix(if provider.url.tls { "https:" } else { "http:" })
+        .unwrap_or(sent)
+        .strip_prefix("//");
+    let path = match absolute {
+        Some(rest) => {
+            let (authority, path) =
+                rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len()))?;
+            let port = format!("{}:{}", provider.url.host, provider.url.port);
+            if !authority.eq_ignore_ascii_case(&provider.url.authority)
+                && !authority.eq_ignore_ascii_case(&port)
+            {
+                return None;
+            }
+            if path.is_empty() { "/" } else { path }
+        }
+        None if sent.starts_with('/') => sent,
+        None => return None,
+    };
+    path.strip_prefix(&*provider.url.path).filter(|p| p.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BaseUrl, Kind, ModelChoice, SlotChoice};
+
+    fn provider(path: &str) -> Provider {
+        Provider {
+            name: "p".into(),
+            kind: Kind::OpenAi,
+            url: BaseUrl {
+                tls: true,
+                host: "api.example".into(),
+                port: 443,
+                authority: "api.example".into(),
+                path: path.into(),
+            },
+            keys: vec![],
+            routes: None,
+            forward_billing_headers: false,
+            forward_origin: false,
+            query_slots: None,
+            slot: SlotChoice::Bearer,
+            model: ModelChoice::None,
+        }
+    }
+
+    #[test]
+    fn only_what_points_at_the_provider_is_ours_to_rewrite() {
+        let plain = provider("");
+        assert_eq!(below_base("https://api.example/v1/x?y", &plain), Some("/v1/x?y"));
+        assert_eq!(below_base("https://API.example:443/v1", &plain), Some("/v1"));
+        assert_eq!(below_base("//api.example/v1", &plain), Some("/v1"));
+        assert_eq!(below_base("/v1/x", &plain), Some("/v1/x"));
+        assert_eq!(below_base("x", &plain), None, "relative to where the caller is anyway");
+        assert_eq!(below_base("https://elsewhere.example/v1", &plain), None);
+        assert_eq!(below_base("https://api.example.evil/v1", &plain), None);
+        assert_eq!(
+            below_base("http://api.example/v1", &plain),
+            None,
+            "another scheme is another place"
+        );
+        let deep = provider("/base");
+        assert_eq!(below_base("https://api.example/base/v1", &deep), Some("/v1"));
+        assert_eq!(below_base("/other/v1", &deep), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
+//!
+//! - [`admit`]: the gate. - [`upstream_request`]: the swap. - [`request_body`],
+//! [`response_body`]: what passes. - [`response`], [`held`], [`location`]: the way back.
+//! - [`reject`]: every denial. - [`finish`]: log and counters.
+
+mod admit;
+mod canonical;
+pub mod ctx;
+mod finish;
+mod forwarded;
+pub mod gateway;
+mod held;
+mod location;
+mod models;
+mod panic;
+mod reject;
+mod request_body;
+mod response;
+mod response_body;
+mod upstream;
+mod upstream_request;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ctx::Ctx;
+use gateway::Gateway;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The gateway as Pingora sees it.
+pub struct Proxy(pub Arc<Gateway>);
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.0.snapshot.load_full())
+    }
+
+    /// Pingora's default adds a compression module to every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        ctx.arrive(session);
+        match panic::caught(admit::admit(&self.0, session, ctx)).await {
+            Ok(result) => result,
+            Err(fault) => reject::answer(&self.0, session, ctx, fault).await,
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        panic::flat(upstream::peer(ctx)).await
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Ctx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        upstream::try_next(ctx, error)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        panic::caught_now(|| upstream_request::rewrite(ctx, request))
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        panic::flat(request_body::pass(&self.0, session, body, end, ctx)).await
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        header: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        panic::caught_now(|| response::receive(&self.0, session, header, ctx))
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        header: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        panic::caught_now(|| response::dress(&self.0, session, header, ctx))
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        panic::caught_now(|| response_body::pass(&self.0, session, body, end, ctx)).map(|()| None)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        let told = panic::flat(upstream::fail(&self.0, session, error, ctx)).await;
+        FailToProxy { error_code: told.unwrap_or(0), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        // The request is over; what a panic here could spoil is only its own line.
+        let _ = panic::caught_now(|| {
+            finish::settle(&self.0, session, ctx);
+            Ok(())
+        });
+    }
+
+    /// What Pingora's error lines say of a request: never its path or query.
+    fn request_summary(&self, _: &Session, ctx: &Ctx) -> String {
+        ctx.id.as_str().to_owned()
+    }
+
+    /// Refusals and kept answers travel as errors; they are in the access log.
+    fn suppress_error_log(&self, _: &Session, ctx: &Ctx, error: &Error) -> bool {
+        upstream::is_expected(ctx, error)
+    }
+}

@@ -1,0 +1,33 @@
+//! The answer's body on its way, chunk by chunk as it comes: counted, a socket's frames followed.
+
+use super::ctx::{Ctx, Stage};
+use super::gateway::Gateway;
+use super::held;
+use bytes::Bytes;
+use pingora_core::Result;
+use pingora_proxy::Session;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Takes note of a chunk.
+pub(super) fn pass(
+    gateway: &Gateway,
+    session: &Session,
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
+    flight.entry.live().moved_ms.store(gateway.clock.steady_ms(), Relaxed);
+    if flight.held.is_some() {
+        return held::take(gateway, body, end, ctx);
+    }
+    let Some(chunk) = body else { return Ok(()) };
+    ctx.note.bytes_out += chunk.len() as u64;
+    if session.was_upgraded()
+        && let Some(frames) = &mut flight.frames
+    {
+        // Providers may send what they like; only where frames end matters here.
+        let _ = frames[1].follow(chunk, u64::MAX);
+    }
+    Ok(())
+}

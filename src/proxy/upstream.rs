@@ -1,0 +1,123 @@
+//! Reaching the provider, trying its next address, and what the caller hears when it fails.
+
+use super::ctx::{Ctx, Stage};
+use super::gateway::Gateway;
+use super::{held, reject};
+use crate::policy::{Code, Denial};
+use crate::ws::close;
+use log::warn;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+/// Addresses of one provider that a request tries.
+const MOST_ATTEMPTS: usize = 3;
+
+/// The peer to connect to.
+pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    let snapshot = ctx.snapshot.clone();
+    let flight = ctx.flight().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let attempt = flight.attempts;
+    flight.attempts += 1;
+    let reached = snapshot.upstreams.get(flight.provider);
+    let reached = reached.ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    reached.upstream.peer(attempt).await.map_err(|e| {
+        Error::because(ErrorType::ConnectError, "looking the provider up", e).into_up()
+    })
+}
+
+/// No connection, so nothing was sent: the next address may be tried.
+pub(super) fn try_next(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    let snapshot = ctx.snapshot.clone();
+    if let Some(flight) = ctx.flight() {
+        let addresses =
+            snapshot.upstreams.get(flight.provider).map_or(1, |r| r.upstream.addresses());
+        error.set_retry(flight.attempts < addresses.min(MOST_ATTEMPTS));
+    }
+    error
+}
+
+/// Tells the caller, if anything can still be told. Gives the status.
+pub(super) async fn fail(
+    gateway: &Gateway,
+    session: &mut Session,
+    error: &Error,
+    ctx: &mut Ctx,
+) -> Result<u16> {
+    let denial = denial(error, ctx);
+    if session.was_upgraded() {
+        return end_socket(session, ctx, denial).await;
+    }
+    if session.response_written().is_some() {
+        // Visibly unfinished: nothing more is written, and the connection is closed.
+        note(ctx, denial);
+        return Ok(0);
+    }
+    if is_held(error) && ctx.flight().is_some_and(|f| f.refusal.is_none() && f.held.is_some()) {
+        held::release(gateway, session, ctx).await?;
+        return Ok(ctx.note.status);
+    }
+    match denial {
+        Some(denial) => {
+            let status = denial.code.status();
+            session.set_keepalive(None);
+            reject::answer(gateway, session, ctx, denial).await?;
+            Ok(status)
+        }
+        None => {
+            // The caller has gone; 499 is what nginx logs then.
+            ctx.note.status = 499;
+            Ok(0)
+        }
+    }
+}
+
+/// Why the request ends: our own refusal, a cut from outside, or what Pingora saw.
+fn denial(error: &Error, ctx: &mut Ctx) -> Option<Denial> {
+    let id = ctx.id;
+    let flight = ctx.flight()?;
+    if let Some(refusal) = flight.refusal.take() {
+        return Some(refusal);
+    }
+    if let Some(cut) = flight.entry.live().connection.was_cut() {
+        return Some(cut.code().into());
+    }
+    let code = reject::denial_of(error);
+    if *error.esource() == ErrorSource::Upstream && !is_held(error) {
+        warn!("{} failed at the provider: {}", id.as_str(), error.etype().as_str());
+    }
+    code.map(Denial::from)
+}
+
+async fn end_socket(session: &mut Session, ctx: &mut Ctx, denial: Option<Denial>) -> Result<u16> {
+    let code = denial.as_ref().map(|d| d.code);
+    note(ctx, denial);
+    let Stage::Passed(flight) = &ctx.stage else { return Ok(0) };
+    let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
+    if let (Some(code), true) = (code, free) {
+        session.write_response_body(Some(close::frame(code).into()), true).await?;
+    }
+    Ok(0)
+}
+
+fn note(ctx: &mut Ctx, denial: Option<Denial>) {
+    if let Some(denial) = denial {
+        ctx.note.denial = Some(denial.code);
+    }
+}
+
+fn is_held(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::HTTPStatus(_))
+}
+
+/// Whether the error is our own way of ending a request.
+pub(super) fn is_expected(ctx: &Ctx, error: &Error) -> bool {
+    let cut = match &ctx.stage {
+        Stage::Passed(flight) => flight.entry.live().connection.was_cut().is_some(),
+        Stage::Refused => true,
+        Stage::Arrived => false,
+    };
+    cut || is_held(error)
+        || *error.esource() == ErrorSource::Downstream
+        || ctx.note.denial == Some(Code::UpstreamUnreachable)
+}

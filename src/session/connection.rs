@@ -1,0 +1,166 @@
+//! What keygate knows of one downstream connection, shared between its stream and its requests.
+
+use super::connections::Place;
+use crate::policy::Code;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::task::Waker;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One downstream connection.
+#[derive(Debug)]
+pub struct Connection {
+    peer: Option<SocketAddr>,
+    opened: Instant,
+    header_timeout_ms: u64,
+    phase: AtomicU8,
+    /// Milliseconds after `opened` by which the headers must be there; 0: no deadline.
+    deadline_ms: AtomicU64,
+    cut: AtomicU8,
+    wakers: Mutex<Wakers>,
+    /// Given back when the connection ends.
+    _place: Option<Place>,
+}
+
+/// Those who wait for this connection.
+#[derive(Debug, Default)]
+struct Wakers {
+    read: Option<Waker>,
+    write: Option<Waker>,
+}
+
+/// What the connection is doing, as far as deadlines care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Request headers are arriving, or must arrive (a fresh connection).
+    Headers,
+    /// A request is being served.
+    Serving,
+    /// Between two requests.
+    Idle,
+}
+
+/// Why a connection, and what is open on it, is ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    /// Its token was disabled, deleted, or no longer reaches that far.
+    Revoked = 1,
+    /// The process stops.
+    ShuttingDown,
+    /// Nothing moved for too long, or no first byte came.
+    TimedOut,
+    /// A WebSocket message over the limit.
+    MessageTooBig,
+}
+
+impl Cut {
+    /// The code that the caller sees.
+    pub fn code(self) -> Code {
+        match self {
+            Self::Revoked => Code::TokenRevoked,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::TimedOut => Code::UpstreamTimeout,
+            Self::MessageTooBig => Code::MessageTooBig,
+        }
+    }
+
+    /// For metrics.
+    pub fn as_str(self) -> &'static str {
+        self.code().as_str()
+    }
+}
+
+impl Connection {
+    /// A fresh connection: its first headers are due `header_timeout` from now.
+    pub fn new(peer: Option<SocketAddr>, header_timeout: Duration, place: Option<Place>) -> Self {
+        let header_timeout_ms = u64::try_from(header_timeout.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            peer,
+            opened: Instant::now(),
+            header_timeout_ms,
+            phase: AtomicU8::new(Phase::Headers as u8),
+            deadline_ms: AtomicU64::new(header_timeout_ms),
+            cut: AtomicU8::new(0),
+            wakers: Mutex::default(),
+            _place: place,
+        }
+    }
+
+    /// Who connected.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// A request's headers are complete: no deadline of ours until it has been served.
+    pub fn serve(&self) {
+        self.deadline_ms.store(0, Release);
+        self.phase.store(Phase::Serving as u8, Release);
+    }
+
+    /// The request has been served; the next one's headers are due from its first byte.
+    pub fn rest(&self) {
+        self.phase.store(Phase::Idle as u8, Release);
+    }
+
+    /// Ends what is open here: reads see end-of-file, a write that would wait fails. The first
+    /// reason stays.
+    pub fn cut(&self, why: Cut) -> bool {
+        if self.cut.compare_exchange(0, why as u8, AcqRel, Acquire).is_err() {
+            return false;
+        }
+        let mut wakers = self.wakers.lock();
+        for waker in [wakers.read.take(), wakers.write.take()].into_iter().flatten() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Why it was cut, if it was.
+    pub fn was_cut(&self) -> Option<Cut> {
+        match self.cut.load(Acquire) {
+            0 => None,
+            1 => Some(Cut::Revoked),
+            2 => Some(Cut::ShuttingDown),
+            3 => Some(Cut::TimedOut),
+            _ => Some(Cut::MessageTooBig),
+        }
+    }
+
+    /// Bytes arrived: if they begin a request on a resting connection, its deadline begins.
+    pub(super) fn arrived(&self) {
+        if self.phase.load(Acquire) == Phase::Idle as u8 {
+            let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.deadline_ms.store(now.saturating_add(self.header_timeout_ms).max(1), Release);
+            self.phase.store(Phase::Headers as u8, Release);
+        }
+    }
+
+    /// By when the headers must be there, if they are due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.deadline_ms.load(Acquire) {
+            0 => None,
+            ms => self.opened.checked_add(Duration::from_millis(ms)),
+        }
+    }
+
+    /// Notes who waits for bytes. The cut must be looked at again afterwards.
+    pub(super) fn wait_read(&self, waker: &Waker) {
+        note(&mut self.wakers.lock().read, waker);
+    }
+
+    /// Notes who waits to write. The cut must be looked at again afterwards.
+    pub(super) fn wait_write(&self, waker: &Waker) {
+        note(&mut self.wakers.lock().write, waker);
+    }
+}
+
+fn note(place: &mut Option<Waker>, waker: &Waker) {
+    match place {
+        Some(noted) if noted.will_wake(waker) => {}
+        _ => *place = Some(waker.clone()),
+    }
+}

@@ -1,0 +1,76 @@
+//! Names of slots, and how each is told from ordinary data.
+
+use http::HeaderName;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// Where a provider wants its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// `Authorization: Bearer <key>` (RFC 6750 section 2.1).
+    Bearer,
+    /// A header with the bare key.
+    Header(HeaderName),
+    /// A query parameter.
+    Query(Cow<'static, str>),
+}
+
+/// Headers that carry a bare token; `Authorization` is treated apart.
+pub(crate) const TOKEN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
+
+/// Query parameters that carry a token, unless a provider's configuration narrows them.
+const TOKEN_QUERIES: [&str; 3] = ["key", "api_key", "access_token"];
+
+/// WebSocket subprotocols that carry a token behind this text: browsers can't set headers.
+pub(crate) const TOKEN_PROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "keygate."];
+
+/// Which query parameters are credentials on this route.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryNames<'a>(pub Option<&'a [Box<str>]>);
+
+impl QueryNames<'_> {
+    /// Whether `name`, as it is on the wire, names a credential: decoded, in any case.
+    pub fn holds(self, name: &str) -> bool {
+        let decoded;
+        let name = if name.contains(['%', '+']) {
+            decoded = percent_decode_str(name).decode_utf8_lossy();
+            decoded.trim()
+        } else {
+            name
+        };
+        match self.0 {
+            None => TOKEN_QUERIES.iter().any(|n| n.eq_ignore_ascii_case(name)),
+            Some(names) => names.iter().any(|n| n.eq_ignore_ascii_case(name)),
+        }
+    }
+}
+
+/// The pairs of a raw query: `(whole, name, value)`, undecoded.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) => (pair, name, value),
+        None => (pair, pair, ""),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_in_every_disguise() {
+        let all = QueryNames(None);
+        for name in ["key", "KEY", "%6bey", "%6B%65%79", "api_key", "Access_Token", "api%5Fkey"] {
+            assert!(all.holds(name), "{name} is a credential");
+        }
+        for name in ["keys", "monkey", "", "k", "model", "key[]"] {
+            assert!(!all.holds(name), "{name} is data");
+        }
+    }
+
+    #[test]
+    fn a_narrowed_list_leaves_the_rest_as_data() {
+        assert!(!QueryNames(Some(&[])).holds("key"));
+        assert!(QueryNames(Some(&["api_key".into()])).holds("API_KEY"));
+    }
+}

@@ -1,0 +1,76 @@
+//! The tables, and how an older file comes to have them.
+//!
+//! `PRAGMA user_version` is the schema's number, `PRAGMA application_id` says that the file is
+//! ours. A newer schema is refused before anything is written. Triggers keep the change counter,
+//! so that no writer can forget it, an operator's `sqlite3` shell included.
+
+use super::connection::Refused;
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The schema that this keygate writes.
+const VERSION: i64 = 1;
+/// `keyg`
+const APPLICATION_ID: i64 = 0x6b65_7967;
+
+/// From an empty file to schema 1. The counter starts at random: a database that takes another's
+/// place must not look unchanged. `last_used_at` is in no trigger.
+const TO_1: &str = "
+CREATE TABLE tokens (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    sha256 BLOB NOT NULL UNIQUE,
+    last4 TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at TEXT,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    policy TEXT,
+    grant_json TEXT,
+    last_used_at INTEGER,
+    CHECK (policy IS NULL OR grant_json IS NULL)
+) STRICT;
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO counter VALUES ('version', random() & 0xffffffffffff);
+CREATE TRIGGER token_added AFTER INSERT ON tokens
+    BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
+CREATE TRIGGER token_changed AFTER UPDATE OF
+    id, name, sha256, last4, created_at, expires_at, disabled, policy, grant_json ON tokens
+    BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
+CREATE TRIGGER token_removed AFTER DELETE ON tokens
+    BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
+";
+
+/// Reads what the file is, writes nothing. Gives its schema; 0 is an empty file. It is one
+/// statement, so that another process's migration shows whole or not at all.
+pub(super) fn inspect(connection: &Connection) -> Result<i64, Refused> {
+    const SQL: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
+        FROM pragma_user_version, pragma_application_id";
+    let (version, application, objects): (i64, i64, i64) =
+        connection.query_row(SQL, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    match (version, application, objects) {
+        (0, 0, 0) => Ok(0),
+        (found, APPLICATION_ID, _) if found > VERSION => Err(Refused::Because(format!(
+            "it has schema {found}, this keygate knows {VERSION}; run the newer keygate, or \
+             restore a backup from before its upgrade"
+        ))),
+        (found @ 1.., APPLICATION_ID, _) => Ok(found),
+        _ => {
+            Err(Refused::Because("it is another program's database; name another file".to_owned()))
+        }
+    }
+}
+
+/// Brings the file to [`VERSION`], in one transaction. Another process may have been faster.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
+    if inspect(connection)? == VERSION {
+        return Ok(());
+    }
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if inspect(&tx)? == 0 {
+        tx.execute_batch(TO_1)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()?;
+    Ok(())
+}

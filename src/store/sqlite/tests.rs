@@ -1,0 +1,483 @@
+//! The store by its promises: durable, shared, closed where it can't read.
+
+use super::*;
+use crate::token::store::TokenStore;
+use crate::values::grant::{GrantText, RateText};
+use crate::values::ids::TokenDigest;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn record(name: &str) -> Record {
+    Record {
+        id: format!("tok_{name}"),
+        name: name.into(),
+        digest: TokenDigest::of(name.as_bytes()),
+        last4: "last".into(),
+        created_at: 1_700_000_000_123,
+        expires_at: None,
+        disabled: false,
+        policy: None,
+        grant: None,
+        last_used_at: None,
+    }
+}
+
+fn grant() -> GrantText {
+    GrantText {
+        models: Some(vec!["gpt-4o*".into()]),
+        rate_limit: Some(RateText { requests: 20, per: "60s".into() }),
+        ..GrantText::default()
+    }
+}
+
+struct Temporary {
+    dir: tempfile::TempDir,
+    store: Sqlite,
+}
+
+impl Temporary {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(dir.path().join("keygate.db")).unwrap();
+        Self { dir, store }
+    }
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("keygate.db")
+    }
+    fn raw(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+fn why(error: StoreError) -> String {
+    error.to_string()
+}
+
+#[test]
+fn records_come_back_as_they_were_stored_in_the_order_of_their_creation() {
+    let t = Temporary::new();
+    let full = Record {
+        expires_at: Some("2099-01-01T00:00:00Z".into()),
+        disabled: true,
+        grant: Some(Ok(grant())),
+        last_used_at: Some(5),
+        ..record("full")
+    };
+    let later = Record { created_at: 1, policy: Some("browser".into()), ..record("later") };
+    t.store.create(&full).unwrap();
+    t.store.create(&later).unwrap();
+    assert_eq!(t.store.all().unwrap(), [full.clone(), later.clone()]);
+    assert_eq!(t.store.get("tok_full").unwrap(), full);
+    drop(t.store);
+    let again = Sqlite::open(t.dir.path().join("keygate.db")).unwrap();
+    assert_eq!(again.all().unwrap(), [full, later], "also after a restart");
+}
+
+#[test]
+fn a_token_can_exist_once_only() {
+    let t = Temporary::new();
+    t.store.create(&record("a")).unwrap();
+    let twin = Record { id: "tok_other".into(), ..record("a") };
+    assert!(matches!(t.store.create(&twin), Err(StoreError::Exists)));
+    let same_id = Record { id: "tok_a".into(), ..record("b") };
+    assert!(matches!(t.store.create(&same_id), Err(StoreError::Failed(_))));
+    assert_eq!(t.store.all().unwrap().len(), 1, "what was refused left nothing behind");
+}
+
+#[test]
+fn a_change_touches_what_it_names_and_nothing_else() {
+    let t = Temporary::new();
+    let before = Record { policy: Some("p".into()), ..record("a") };
+    t.store.create(&before).unwrap();
+    assert_eq!(t.store.update("tok_a", &Change::default()).unwrap(), before);
+    let change = Change {
+        name: Some("b".into()),
+        expires_at: Some(Some("2099-01-01T00:00:00Z".into())),
+        disabled: Some(true),
+        policy: Some(None),
+        grant: Some(Some(grant())),
+    };
+    let after = t.store.update("tok_a", &change).unwrap();
+    let expected = Record {
+        name: "b".into(),
+        expires_at: Some("2099-01-01T00:00:00Z".into()),
+        disabled: true,
+        policy: None,
+        grant: Some(Ok(grant())),
+        ..before.clone()
+    };
+    assert_eq!(after, expected);
+    assert_eq!(t.store.get("tok_a").unwrap(), expected, "what update gives is what is stored");
+    let back = Change {
+        expires_at: Some(None),
+        disabled: Some(false),
+        policy: Some(Some("p".into())),
+        grant: Some(None),
+        ..Change::default()
+    };
+    assert_eq!(
+        t.store.update("tok_a", &back).unwrap(),
+        Record { name: "b".into(), ..before },
+        "each field can be emptied again"
+    );
+}
+
+#[test]
+fn policy_and_grant_together_are_refused() {
+    let t = Temporary::new();
+    let both = Record { policy: Some("p".into()), grant: Some(Ok(grant())), ..record("a") };
+    assert!(why(t.store.create(&both).unwrap_err()).contains("not both"));
+    t.store.create(&Record { policy: Some("p".into()), ..record("a") }).unwrap();
+    let change = Change { grant: Some(Some(grant())), ..Change::default() };
+    assert!(why(t.store.update("tok_a", &change).unwrap_err()).contains("not both"));
+    assert_eq!(t.store.get("tok_a").unwrap().grant, None, "the refused change left nothing");
+}
+
+#[test]
+fn what_is_not_there_is_said_to_be_missing() {
+    let t = Temporary::new();
+    let missing = |e: StoreError| matches!(e, StoreError::NotFound(id) if id == "tok_x");
+    assert!(missing(t.store.get("tok_x").unwrap_err()));
+    assert!(missing(t.store.update("tok_x", &Change::default()).unwrap_err()));
+    assert!(missing(t.store.delete("tok_x").unwrap_err()));
+    t.store.create(&record("x")).unwrap();
+    t.store.delete("tok_x").unwrap();
+    assert!(missing(t.store.get("tok_x").unwrap_err()), "deleted is gone");
+}
+
+#[test]
+fn the_version_differs_after_every_change_by_anyone_and_not_after_touch() {
+    let t = Temporary::new();
+    let other = Sqlite::open(t.path()).unwrap();
+    let mut seen = t.store.version().unwrap();
+    let mut changed = |what: &str| {
+        let now = t.store.version().unwrap();
+        assert_ne!(now, seen, "{what} must show");
+        assert_eq!(now, other.version().unwrap(), "both connections agree");
+        seen = now;
+    };
+    t.store.create(&record("a")).unwrap();
+    changed("own create");
+    other.create(&record("b")).unwrap();
+    changed("another's create");
+    other.update("tok_a", &Change { disabled: Some(true), ..Change::default() }).unwrap();
+    changed("another's update");
+    t.store.update("tok_a", &Change { name: Some("n".into()), ..Change::default() }).unwrap();
+    changed("own update");
+    other.delete("tok_b").unwrap();
+    changed("another's delete");
+    t.raw().execute("UPDATE tokens SET disabled = 0", []).unwrap();
+    changed("an operator's shell");
+    let before = t.store.version().unwrap();
+    other.touch(&[("tok_a".into(), 7)]).unwrap();
+    assert_eq!(t.store.version().unwrap(), before, "touch is no change");
+    assert_eq!(t.store.get("tok_a").unwrap().last_used_at, Some(7), "but it is written");
+    t.store.create(&record("a")).unwrap_err();
+    assert_eq!(t.store.version().unwrap(), before, "a refused change is no change");
+}
+
+#[test]
+fn a_use_never_moves_back_and_unknown_ids_do_no_harm() {
+    let t = Temporary::new();
+    t.store.create(&record("a")).unwrap();
+    t.store.touch(&[("tok_gone".into(), 9), ("tok_a".into(), 9)]).unwrap();
+    t.store.touch(&[("tok_a".into(), 8)]).unwrap();
+    assert_eq!(t.store.get("tok_a").unwrap().last_used_at, Some(9));
+}
+
+#[test]
+fn two_connections_see_each_other_at_once() {
+    let t = Temporary::new();
+    let other = Sqlite::open(t.path()).unwrap();
+    t.store.create(&record("a")).unwrap();
+    assert_eq!(other.get("tok_a").unwrap(), record("a"));
+    other.delete("tok_a").unwrap();
+    assert!(t.store.all().unwrap().is_empty());
+}
+
+#[test]
+fn concurrent_writers_lose_nothing() {
+    let t = Temporary::new();
+    let path = Arc::new(t.path());
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                let store = Sqlite::open(&*path).unwrap();
+                for i in 0..25 {
+                    store.create(&record(&format!("{writer}-{i}"))).unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    assert_eq!(t.store.all().unwrap().len(), 100);
+}
+
+#[test]
+fn amending_sees_the_record_as_it_is_while_others_write() {
+    let t = Temporary::new();
+    t.store.create(&record("a")).unwrap();
+    let append = |store: &Sqlite, letter: char| {
+        store
+            .amend::<StoreError>("tok_a", |now| {
+                Ok(Change { name: Some(format!("{}{letter}", now.name)), ..Change::default() })
+            })
+            .unwrap();
+    };
+    let path = t.path();
+    let other = std::thread::spawn(move || {
+        let store = Sqlite::open(path).unwrap();
+        for _ in 0..30 {
+            append(&store, 'y');
+        }
+    });
+    for _ in 0..30 {
+        append(&t.store, 'x');
+    }
+    other.join().unwrap();
+    assert_eq!(t.store.get("tok_a").unwrap().name.len(), 61, "no change was overwritten");
+}
+
+#[test]
+fn what_cannot_be_read_allows_nothing_and_hides_nothing() {
+    let t = Temporary::new();
+    for name in ["good", "digest", "grant", "expiry", "text"] {
+        t.store.create(&record(name)).unwrap();
+    }
+    t.raw()
+        .execute_batch(
+            "UPDATE tokens SET sha256 = x'0102' WHERE name = 'digest';
+             UPDATE tokens SET grant_json = '{\"models\":null}' WHERE name = 'grant';
+             UPDATE tokens SET expires_at = 'soon' WHERE name = 'expiry';
+             UPDATE tokens SET policy = CAST(x'ff' AS TEXT), expires_at = CAST(x'ff' AS TEXT),
+                disabled = 7 WHERE name = 'text';",
+        )
+        .unwrap();
+    let records = t.store.all().unwrap();
+    let names: Vec<_> = records.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["good", "grant", "expiry", "text"], "only the digest's row is left out");
+    assert_eq!(records[1].grant, Some(Err("{\"models\":null}".into())));
+    assert_eq!(records[2].expires_at.as_deref(), Some("soon"), "present, so it counts as over");
+    assert!(records[3].policy.is_some() && records[3].expires_at.is_some() && records[3].disabled);
+    let unreadable = t.store.inventory().unwrap().unreadable;
+    assert_eq!(unreadable.len(), 1);
+    assert_eq!(unreadable[0].id, "tok_digest");
+    assert!(why(t.store.get("tok_digest").unwrap_err()).contains("delete it"));
+    let change = Change { name: Some("new".into()), ..Change::default() };
+    assert_eq!(
+        t.store.update("tok_grant", &change).unwrap().grant,
+        Some(Err("{\"models\":null}".into())),
+        "another field's change leaves the unreadable as it is"
+    );
+    t.store.delete("tok_digest").unwrap();
+    assert!(t.store.inventory().unwrap().unreadable.is_empty(), "it can be got rid of");
+}
+
+#[test]
+fn a_newer_or_foreign_file_is_refused_and_left_alone() {
+    let t = Temporary::new();
+    t.raw().pragma_update(None, "user_version", 99).unwrap();
+    let error = why(Sqlite::open(t.path()).err().unwrap());
+    assert!(error.contains("schema 99") && error.contains("newer keygate"), "{error}");
+
+    let foreign = t.dir.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let before = std::fs::read(&foreign).unwrap();
+    let error = why(Sqlite::open(&foreign).err().unwrap());
+    assert!(error.contains("another program's"), "{error}");
+    assert_eq!(std::fs::read(&foreign).unwrap(), before, "not a byte of it was changed");
+
+    let text = t.dir.path().join("text.db");
+    std::fs::write(&text, "not a database ".repeat(100)).unwrap();
+    let error = why(Sqlite::open(&text).err().unwrap());
+    assert!(error.contains("text.db") && error.contains("not a database"), "{error}");
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let t = Temporary::new();
+    let error = why(Sqlite::open(t.dir.path().join("missing/keygate.db")).err().unwrap());
+    assert!(error.contains("missing does not exist; create it"), "{error}");
+}
+
+#[test]
+fn all_files_are_for_their_owner_alone() {
+    let t = Temporary::new();
+    t.store.create(&record("a")).unwrap();
+    for path in file::files(&t.path()) {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+    }
+}
+
+/// Needs root, as the packaged command line has it; there is nothing to adopt otherwise.
+#[test]
+fn files_made_by_root_belong_to_the_directorys_owner() {
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    if std::fs::metadata(dir.path()).unwrap().uid() != 0 {
+        return;
+    }
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let path = dir.path().join("keygate.db");
+    let owners =
+        || file::files(&path).map(|f| std::fs::metadata(f).map_or((0, 0), |m| (m.uid(), m.gid())));
+    let store = Sqlite::open(&path).unwrap();
+    store.create(&record("a")).unwrap();
+    assert_eq!(owners(), [(NOBODY, NOBODY); 3], "database, log and shared memory");
+    drop(store);
+    // As after root copied a backup into place.
+    std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
+    let store = Sqlite::open(&path).unwrap();
+    store.create(&record("b")).unwrap();
+    assert_eq!(owners(), [(NOBODY, NOBODY); 3], "also what root left there");
+}
+
+#[test]
+fn adoption_follows_no_link_out_of_the_directory() {
+    const NOBODY: u32 = 65_534;
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    if std::fs::metadata(dir.path()).unwrap().uid() != 0 {
+        return;
+    }
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let target = elsewhere.path().join("roots");
+    let second = elsewhere.path().join("roots-too");
+    std::fs::write(&target, "").unwrap();
+    std::fs::write(&second, "").unwrap();
+    std::os::unix::fs::symlink(&target, dir.path().join("keygate.db")).unwrap();
+    std::fs::hard_link(&second, dir.path().join("keygate.db-wal")).unwrap();
+    file::adopt(&dir.path().join("keygate.db"));
+    for path in [target, second] {
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 0, "{} stays", path.display());
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_does_not_fit_and_keeps_what_was_acknowledged() {
+    let t = Temporary::new();
+    let pages: i64 = t.raw().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let limit = |pages: i64| {
+        let opened = t.store.opened.lock();
+        opened
+            .connection
+            .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            .unwrap();
+    };
+    limit(pages + 2);
+    let mut acknowledged = Vec::new();
+    let refusal = loop {
+        let record = Record { name: "x".repeat(500), ..record(&acknowledged.len().to_string()) };
+        match t.store.create(&record) {
+            Ok(()) => acknowledged.push(record),
+            Err(error) => break why(error),
+        }
+    };
+    assert!(refusal.contains("make room"), "{refusal}");
+    assert!(!acknowledged.is_empty(), "some did fit");
+    let other = Sqlite::open(t.path()).unwrap();
+    assert_eq!(other.all().unwrap(), acknowledged, "no more and no less");
+    let version = other.version().unwrap();
+    limit(pages + 100);
+    t.store.create(&record("after")).unwrap();
+    assert_ne!(other.version().unwrap(), version, "the same connection goes on");
+}
+
+#[test]
+fn a_locked_store_refuses_after_its_patience_and_reads_meanwhile() {
+    let t = Temporary::new();
+    t.store.create(&record("a")).unwrap();
+    let mut raw = t.raw();
+    let lock = raw.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let begun = Instant::now();
+    t.store.version().unwrap();
+    t.store.all().unwrap();
+    let error = why(t.store.touch(&[("tok_a".into(), 1)]).unwrap_err());
+    assert!(begun.elapsed() < Duration::from_secs(2), "reads and touch do not wait long");
+    assert!(error.contains("locked"), "{error}");
+    let error = why(t.store.create(&record("b")).unwrap_err());
+    assert!(begun.elapsed() >= connection::PATIENCE, "a change waits its turn");
+    assert!(error.contains("try again"), "{error}");
+    drop(lock);
+    t.store.create(&record("b")).unwrap();
+}
+
+#[test]
+fn another_file_in_the_stores_place_is_followed_and_a_missing_one_fails() {
+    let t = Temporary::new();
+    t.store.create(&record("old")).unwrap();
+    let before = t.store.version().unwrap();
+    let aside = t.dir.path().join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    for file in file::files(&t.path()) {
+        std::fs::rename(&file, aside.join(file.file_name().unwrap())).unwrap();
+    }
+    let error = why(t.store.create(&record("lost")).unwrap_err());
+    assert!(error.contains("put the file back"), "nothing is acknowledged into the void: {error}");
+    assert!(t.store.version().is_err());
+    Sqlite::open(t.path()).unwrap().create(&record("new")).unwrap();
+    assert_ne!(t.store.version().unwrap(), before, "another file is another version");
+    assert_eq!(t.store.all().unwrap(), [record("new")]);
+}
+
+/// The child of the next test: creates records and says so, until it is killed. Does nothing
+/// where there is no such test.
+#[test]
+#[ignore = "run by acknowledged_creates_survive_kill_nine"]
+fn child_that_creates_until_it_is_killed() {
+    if !Path::new("to-be-killed").exists() {
+        return;
+    }
+    let store = Sqlite::open("keygate.db").unwrap();
+    let run = std::process::id();
+    for i in 0.. {
+        let record = record(&format!("{run}-{i}"));
+        store.create(&record).unwrap();
+        // In one piece: half an id would look like one that is missing.
+        std::io::stderr().write_all(format!("created {}\n", record.id).as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn acknowledged_creates_survive_kill_nine() {
+    let t = Temporary::new();
+    std::fs::write(t.dir.path().join("to-be-killed"), "").unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 1..=5 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg("store::sqlite::tests::child_that_creates_until_it_is_killed")
+            .current_dir(t.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in lines.by_ref().take(7 * round) {
+            acknowledged.push(line.unwrap());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it said between our decision and its end counts too.
+        acknowledged.extend(lines.map_while(Result::ok));
+        let begun = Instant::now();
+        let store = Sqlite::open(t.path()).unwrap();
+        let stored: HashSet<_> = store.all().unwrap().into_iter().map(|r| r.id).collect();
+        assert!(begun.elapsed() < Duration::from_secs(2), "opens in {:?}", begun.elapsed());
+        for line in &acknowledged {
+            let id = line.strip_prefix("created ").unwrap_or_else(|| panic!("said {line:?}"));
+            assert!(stored.contains(id), "{id} was acknowledged");
+        }
+        let check: String =
+            t.raw().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(check, "ok");
+    }
+    assert!(acknowledged.len() >= 7 * 15, "{} creates were seen", acknowledged.len());
+}

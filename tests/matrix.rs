@@ -1,0 +1,216 @@
+//! Routes × transports × checks: there is no second path that skips one.
+//!
+//! Every way in (each provider's named and bare routes, the configured ones) is tried with every
+//! transport (HTTP, SSE, WebSocket) against every check. A provider kind without a row fails.
+
+use crate::support::client::Request;
+use crate::support::gateway::Setup;
+use crate::support::upstream::Answer;
+use keygate::config::Kind;
+
+const CONFIG: &str = "
+listen: [{ address: 127.0.0.1:0 }]
+access_log: { file: $DIR/access.log }
+server_names: [gate.test]
+providers:
+  openai: { kind: openai, url: $UPSTREAM, keys: [{ file: $KEY(openai) }] }
+  anthropic: { kind: anthropic, url: $UPSTREAM, keys: [{ file: $KEY(anthropic) }] }
+  gemini: { kind: gemini, url: $UPSTREAM, keys: [{ file: $KEY(gemini) }] }
+  internal:
+    kind: generic
+    url: $UPSTREAM
+    routes: [/tools/]
+    model: { query: m }
+    keys: [{ file: $KEY(internal) }]
+policies:
+  bound: { models: [ok], origins: ['https://app.test'] }
+  elsewhere: { models: [ok], origins: ['https://app.test'], providers: [PROVIDER] }
+  paths: { models: [ok], origins: ['https://app.test'], paths: [/nothing] }
+  methods: { models: [ok], origins: ['https://app.test'], methods: [DELETE] }
+  rate: { models: [ok], origins: ['https://app.test'], rate_limit: { requests: 1, per: 60s } }
+tokens:
+  - { name: bound, sha256: $SHA(bound), policy: bound }
+  - { name: elsewhere, sha256: $SHA(elsewhere), policy: elsewhere }
+  - { name: paths, sha256: $SHA(paths), policy: paths }
+  - { name: methods, sha256: $SHA(methods), policy: methods }
+  - { name: rate, sha256: $SHA(rate), policy: rate }
+  - { name: off, sha256: $SHA(off), disabled: true }
+  - { name: old, sha256: $SHA(old), expires_at: '2020-01-01T00:00:00Z' }
+";
+
+/// A way in. `MODEL` in the target or the body stands for the model.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    kind: Kind,
+    provider: &'static str,
+    method: &'static str,
+    target: &'static str,
+    body: Option<&'static str>,
+    upgrade: bool,
+}
+
+const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+const BODY: Option<&str> = Some(r#"{"model":"MODEL","stream":true}"#);
+
+/// Every way in. WebSockets stand where the provider has one and a grant with models can be held
+/// against its URL.
+const WAYS: &[Way] = &[
+    way(Kind::OpenAi, "openai", "POST", "/v1/chat/completions", BODY),
+    way(Kind::OpenAi, "openai", "POST", "/openai/v1/responses", BODY),
+    socket(Kind::OpenAi, "openai", "/v1/realtime?model=MODEL"),
+    socket(Kind::OpenAi, "openai", "/openai/v1/realtime?model=MODEL"),
+    way(Kind::Anthropic, "anthropic", "POST", "/v1/messages", BODY),
+    way(Kind::Anthropic, "anthropic", "POST", "/anthropic/v1/messages", BODY),
+    way(Kind::Gemini, "gemini", "POST", "/v1beta/models/MODEL:generateContent", Some("{}")),
+    way(Kind::Gemini, "gemini", "POST", "/v1/models/MODEL:streamGenerateContent", Some("{}")),
+    way(Kind::Gemini, "gemini", "POST", "/gemini/v1beta/models/MODEL:generateContent", Some("{}")),
+    way(Kind::Gemini, "gemini", "POST", "/v1beta/openai/chat/completions", BODY),
+    way(Kind::Generic, "internal", "GET", "/tools/x?m=MODEL", None),
+    way(Kind::Generic, "internal", "GET", "/internal/x?m=MODEL", None),
+    socket(Kind::Generic, "internal", "/tools/socket?m=MODEL"),
+];
+
+const fn way(
+    kind: Kind,
+    provider: &'static str,
+    method: &'static str,
+    target: &'static str,
+    body: Option<&'static str>,
+) -> Way {
+    Way { kind, provider, method, target, body, upgrade: false }
+}
+
+const fn socket(kind: Kind, provider: &'static str, target: &'static str) -> Way {
+    Way { kind, provider, method: "GET", target, body: None, upgrade: true }
+}
+
+/// What is wrong with a request, and what it must get.
+struct Check {
+    name: &'static str,
+    token: Option<&'static str>,
+    origin: &'static str,
+    host: &'static str,
+    model: &'static str,
+    expected: (u16, &'static str),
+}
+
+const GOOD: Check = Check {
+    name: "good",
+    token: Some("bound"),
+    origin: "https://app.test",
+    host: "gate.test",
+    model: "ok",
+    expected: (200, ""),
+};
+
+const CHECKS: &[Check] = &[
+    Check { name: "host", host: "evil.test", expected: (421, "wrong_host"), ..GOOD },
+    Check { name: "no token", token: None, expected: (401, "token_missing"), ..GOOD },
+    Check { name: "disabled", token: Some("off"), expected: (401, "token_invalid"), ..GOOD },
+    Check { name: "expired", token: Some("old"), expected: (401, "token_expired"), ..GOOD },
+    Check { name: "provider", token: Some("elsewhere"), expected: (403, "provider_not_allowed"), ..GOOD },
+    Check { name: "path", token: Some("paths"), expected: (403, "path_not_allowed"), ..GOOD },
+    Check { name: "method", token: Some("methods"), expected: (403, "method_not_granted"), ..GOOD },
+    Check { name: "origin", origin: "https://evil.test", expected: (403, "origin_not_allowed"), ..GOOD },
+    Check { name: "null origin", origin: "null", expected: (403, "origin_not_allowed"), ..GOOD },
+    Check { name: "model", model: "other", expected: (403, "model_not_allowed"), ..GOOD },
+    Check { name: "rate", token: Some("rate"), expected: (429, "rate_limited"), ..GOOD },
+];
+
+fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
+    let target = way.target.replace("MODEL", check.model);
+    let mut request =
+        setup.request(way.method, &target).host(check.host).origin(check.origin);
+    if let Some(token) = check.token {
+        request = request.bearer(setup.token(token));
+    }
+    if way.upgrade {
+        for (name, value) in UPGRADE {
+            request = request.header(name, value);
+        }
+    }
+    match way.body {
+        Some(body) => request.json(body.replace("MODEL", check.model)),
+        None => request,
+    }
+}
+
+async fn setup_for(way: &Way) -> Setup {
+    // The `elsewhere` policy names every provider but this one.
+    let others = ["openai", "anthropic", "gemini", "internal"]
+        .into_iter()
+        .filter(|p| *p != way.provider)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let setup = Setup::with(&CONFIG.replace("PROVIDER", &others)).await;
+    setup.upstream.answer(if way.upgrade {
+        Answer::websocket()
+    } else {
+        Answer::sse(["one", "two"])
+    });
+    setup
+}
+
+async fn assert_passes(request: Request, way: &Way) {
+    let answer = request.open().await;
+    assert_eq!(answer.status, if way.upgrade { 101 } else { 200 }, "{way:?} must pass");
+}
+
+#[tokio::test]
+async fn every_way_in_passes_every_check() {
+    for way in WAYS {
+        let setup = setup_for(way).await;
+        assert_passes(request(&setup, way, &GOOD), way).await;
+        let spend = Check { token: Some("rate"), ..GOOD };
+        assert_passes(request(&setup, way, &spend), way).await;
+        let reached = setup.upstream.wait_for_heads(2).await.len();
+        for check in CHECKS {
+            let response = request(&setup, way, check).send().await;
+            let (status, code) = check.expected;
+            assert_eq!(response.denial(), Some(code), "{} on {way:?}", check.name);
+            response.assert_denied(status, code);
+        }
+        assert_eq!(setup.upstream.received().len(), reached, "{way:?}: a denied request reached the upstream");
+    }
+}
+
+#[test]
+fn every_kind_and_transport_has_its_rows() {
+    let missing = missing_rows(WAYS);
+    assert!(missing.is_empty(), "ways in without a row: {missing:?}");
+    let without_gemini: Vec<Way> =
+        WAYS.iter().filter(|w| w.kind != Kind::Gemini).copied().collect();
+    assert!(!missing_rows(&without_gemini).is_empty(), "a kind without a row must be noticed");
+}
+
+/// Kinds (and their named and bare routes) that `ways` leaves out. The match has no wildcard: a
+/// kind that is added does not compile until it stands here, and then needs its rows.
+fn missing_rows(ways: &[Way]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for kind in [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Generic] {
+        let (name, socket) = match kind {
+            Kind::OpenAi => ("openai", true),
+            Kind::Anthropic => ("anthropic", false),
+            Kind::Gemini => ("gemini", false),
+            Kind::Generic => ("internal", true),
+        };
+        let named = format!("/{name}/");
+        let has = |f: &dyn Fn(&Way) -> bool| ways.iter().any(|w| w.kind == kind && f(w));
+        if !has(&|w| w.target.starts_with(&named)) {
+            missing.push(format!("{kind:?} by its name"));
+        }
+        if !has(&|w| !w.target.starts_with(&named)) {
+            missing.push(format!("{kind:?} by its own paths"));
+        }
+        if socket && !has(&|w| w.upgrade) {
+            missing.push(format!("{kind:?} over WebSocket"));
+        }
+    }
+    missing
+}
