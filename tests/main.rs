@@ -3,6 +3,10 @@
 //! The gateway is started through `keygate::app` or as the real binary; every upstream is the
 //! scriptable recorder of [`support`], and what it received is what is asserted.
 
-// `cfg(test)` tells clippy that this module is of the tests, helpers included.
+// `cfg(test)` tells clippy that these modules are tests, helpers included.
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod layering;
 #[cfg(test)]
 mod support;
