@@ -17,6 +17,7 @@ async fn each_event_is_there_before_the_next_one_is_sent() {
     }
     setup.upstream.release();
     assert!(stream.rest().await.complete, "the end is the upstream's own");
+    setup.assert_nothing_is_left_open().await;
     let line = setup.access_log().pop().expect("a line");
     assert_eq!((line["transport"].as_str(), line["status"].as_u64()), (Some("sse"), Some(200)));
 }
