@@ -34,3 +34,5 @@ mod support;
 mod swap;
 #[cfg(test)]
 mod token_cli;
+#[cfg(test)]
+mod config_fixtures;
