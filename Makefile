@@ -17,7 +17,7 @@ test: deps deps-test
 	rm -rf target/canary
 	cargo test --all-targets -- --quiet
 	cargo test --doc
-	cargo test --test main canary_sweep -- --ignored --exact --quiet
+	cargo test --test main -- --ignored nothing_leaked --quiet
 
 lint: deps
 	cargo fmt --check

@@ -14,7 +14,8 @@ const SOON: Duration = Duration::from_secs(3);
 
 /// A stored token, written as another process would.
 fn stored(setup: &Setup, token: &str) -> (Sqlite, Record) {
-    let store = Sqlite::open(setup.dir().join("keygate.db")).expect("the store opens beside the gateway");
+    let store =
+        Sqlite::open(setup.dir().join("keygate.db")).expect("the store opens beside the gateway");
     let record = Record {
         id: "tok_test".into(),
         name: "test".into(),
@@ -54,22 +55,33 @@ async fn disabling_and_deleting_end_open_streams_and_sockets() {
         assert_eq!(stream.next_event().await.expect("an event").data, "one");
         setup.upstream.answer(Answer::websocket());
         let auth = format!("Bearer {token}");
-        let (mut socket, _) = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
+        let (mut socket, _) = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[])
+            .await
+            .expect("it opens");
         socket.say("still here").await;
         assert_eq!(socket.hear().await, "still here");
         let free = format!("Bearer {}", setup.token("free"));
-        let (mut neighbour, _) = ws::connect(setup.addr(), LIVE, &[("Authorization", &free)], &[]).await.expect("it opens");
+        let (mut neighbour, _) = ws::connect(setup.addr(), LIVE, &[("Authorization", &free)], &[])
+            .await
+            .expect("it opens");
 
         let begun = Instant::now();
         if delete {
             store.delete(&record.id).expect("deleted");
         } else {
-            store.update(&record.id, &Change { disabled: Some(true), ..Change::default() }).expect("disabled");
+            store
+                .update(&record.id, &Change { disabled: Some(true), ..Change::default() })
+                .expect("disabled");
         }
         assert_eq!(socket.hear_close().await, (1008, "token_revoked".into()));
         assert!(!stream.rest().await.complete, "a stream that is cut ends visibly unfinished");
         assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
-        setup.request("GET", "/v1/models").bearer(&token).send().await.assert_denied(401, "token_invalid");
+        setup
+            .request("GET", "/v1/models")
+            .bearer(&token)
+            .send()
+            .await
+            .assert_denied(401, "token_invalid");
         neighbour.say("unharmed").await;
         assert_eq!(neighbour.hear().await, "unharmed", "another token's socket goes on");
         assert!(setup.metric(r#"keygate_sessions_cut_total{reason="token_revoked"}"#) >= 2.0);
@@ -84,7 +96,10 @@ async fn a_cut_ends_a_stream_whose_caller_does_not_read() {
     assert_eq!(stream.status, 200);
     // Nobody reads: buffers fill until the gateway has to wait.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    setup.reload(&ALL.replace("sha256: $SHA(free) }", "sha256: $SHA(free), disabled: true }")).await.expect("a good file");
+    setup
+        .reload(&ALL.replace("sha256: $SHA(free) }", "sha256: $SHA(free), disabled: true }"))
+        .await
+        .expect("a good file");
     setup.assert_nothing_is_left_open().await;
 }
 
@@ -98,7 +113,8 @@ async fn a_reload_that_narrows_or_removes_counts_as_revoking() {
         setup.upstream.answer(Answer::websocket());
         let auth = format!("Bearer {}", setup.token("scoped"));
         let headers = [("Authorization", auth.as_str())];
-        let (mut socket, _) = ws::connect(setup.addr(), LIVE, &headers, &[]).await.expect("it opens");
+        let (mut socket, _) =
+            ws::connect(setup.addr(), LIVE, &headers, &[]).await.expect("it opens");
         setup.reload(ALL).await.expect("a good file");
         socket.say("x").await;
         assert_eq!(socket.hear().await, "x", "a reload that changes nothing ends nothing");
@@ -112,14 +128,18 @@ async fn a_close_frame_never_lands_inside_another() {
     let mut setup = Setup::all().await;
     setup.upstream.answer(Answer::websocket().quiet());
     let auth = format!("Bearer {}", setup.token("scoped"));
-    let (mut raw, _) = ws::upgrade(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
+    let (mut raw, _) =
+        ws::upgrade(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
     // The header of a 100-byte frame, and five bytes of it.
     setup.upstream.push(b"\x82\x64abcde".to_vec());
     let mut got = Vec::new();
     while got.len() < 7 {
         got.extend(raw.read_some().await);
     }
-    setup.reload(&ALL.replace("  - { name: scoped, sha256: $SHA(scoped), policy: scoped }\n", "")).await.expect("good");
+    setup
+        .reload(&ALL.replace("  - { name: scoped, sha256: $SHA(scoped), policy: scoped }\n", ""))
+        .await
+        .expect("good");
     let (rest, _) = raw.read_until_close().await;
     assert!(rest.is_empty(), "bytes of a close frame would read as payload: {rest:?}");
 }

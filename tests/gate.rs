@@ -50,15 +50,19 @@ impl Ask {
         let method = if self.breaks(Step::Method) { "PROPFIND" } else { "POST" };
         let model = if self.breaks(Step::Model) { "gpt-5" } else { "gpt-4o-mini" };
         let host = if self.breaks(Step::Host) { "evil.test" } else { "gate.test" };
-        let origin = if self.breaks(Step::Origin) { "https://evil.test" } else { "https://app.test" };
+        let origin =
+            if self.breaks(Step::Origin) { "https://evil.test" } else { "https://app.test" };
         let token = match (self.breaks(Step::Rate), self.breaks(Step::Concurrency)) {
             (true, true) => "both",
             (true, false) => "spent",
             (false, true) => "busy",
             (false, false) => "bound",
         };
-        let token =
-            if self.breaks(Step::Authentication) { "not-a-token-at-all" } else { setup.token(token) };
+        let token = if self.breaks(Step::Authentication) {
+            "not-a-token-at-all"
+        } else {
+            setup.token(token)
+        };
         let mut request = setup.request(method, &path).host(host).bearer(token).origin(origin);
         if self.breaks(Step::Framing) {
             for n in 0..101 {
@@ -125,7 +129,8 @@ async fn of_two_adjacent_steps_the_earlier_one_answers() {
     let before = setup.upstream.received().len();
     let refusing: Vec<Step> = Step::ALL.into_iter().filter(|s| s.refuses()).collect();
     for step in &refusing {
-        let (status, code) = row(*step).unwrap_or_else(|| panic!("{step:?} has no row in this test"));
+        let (status, code) =
+            row(*step).unwrap_or_else(|| panic!("{step:?} has no row in this test"));
         answer(&setup, &[*step]).await.assert_denied(status, code);
     }
     for pair in refusing.windows(2) {
@@ -144,7 +149,9 @@ async fn of_two_adjacent_steps_the_earlier_one_answers() {
 async fn a_preflight_is_answered_behind_the_method_and_before_the_route() {
     let setup = Setup::with(CONFIG).await;
     let preflight = |target: &str, host: &str| {
-        Request::preflight(setup.addr(), target, "POST", "authorization").host(host)
+        Request::preflight(setup.addr(), target, "POST", "authorization")
+            .host(host)
+            .origin("https://a.test")
     };
     preflight("/nowhere", "gate.test").send().await.assert_status(204);
     preflight("/v1/x;y", "gate.test").send().await.assert_denied(400, "malformed_request");

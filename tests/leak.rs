@@ -27,8 +27,14 @@ async fn an_error_that_echoes_the_key_is_cleaned_however_it_comes() {
     {
         setup.upstream.answer(answer);
         let answer = setup.chat("free").header("Accept-Encoding", "gzip, br, zstd").send().await;
-        assert!(answer.status >= 400 && answer.complete, "case {n}: the status is the provider's: {answer:?}");
-        assert!(answer.text().contains("bad request with [redacted] in it"), "case {n}: {answer:?}");
+        assert!(
+            answer.status >= 400 && answer.complete,
+            "case {n}: the status is the provider's: {answer:?}"
+        );
+        assert!(
+            answer.text().contains("bad request with [redacted] in it"),
+            "case {n}: {answer:?}"
+        );
         assert_eq!(answer.denial(), None, "it is the provider's error, not ours");
     }
     assert!(setup.metric("keygate_redacted_responses_total") >= 7.0, "each is counted");
@@ -38,11 +44,19 @@ async fn an_error_that_echoes_the_key_is_cleaned_however_it_comes() {
 async fn an_error_without_a_key_passes_byte_for_byte() {
     let setup = Setup::all().await;
     let body = r#"{"error":{"message":"no such model","code":"model_not_found"}}"#;
-    setup.upstream.answer(Answer::json(404, body).header("x-request-id", "req_vendor").header("retry-after", "7").gzip());
+    setup.upstream.answer(
+        Answer::json(404, body)
+            .header("x-request-id", "req_vendor")
+            .header("retry-after", "7")
+            .gzip(),
+    );
     let answer = setup.chat("free").send().await;
     answer.assert_status(404);
     assert_eq!(answer.header("content-encoding"), Some("gzip"), "as it came");
-    assert_eq!((answer.text().as_str(), answer.header("x-request-id"), answer.header("retry-after")), (body, Some("req_vendor"), Some("7")));
+    assert_eq!(
+        (answer.text().as_str(), answer.header("x-request-id"), answer.header("retry-after")),
+        (body, Some("req_vendor"), Some("7"))
+    );
 }
 
 #[tokio::test]
@@ -63,18 +77,34 @@ async fn an_error_that_cannot_be_searched_is_not_shown() {
 async fn a_rejected_key_is_the_gateways_problem() {
     let setup = Setup::all().await;
     let about_key = r#"{"error":{"code":"invalid_api_key","message":"Incorrect API key provided: sk-ab***yz"}}"#;
-    for answer in [Answer::json(401, about_key), Answer::json(403, about_key), Answer::json(403, about_key).gzip().split(4), Answer::json(401, "")] {
+    for answer in [
+        Answer::json(401, about_key),
+        Answer::json(403, about_key),
+        Answer::json(403, about_key).gzip().split(4),
+        Answer::json(401, ""),
+    ] {
         setup.upstream.answer(answer);
         let answer = setup.chat("free").send().await;
         answer.assert_denied(502, "upstream_rejected_key");
         assert!(!answer.text().contains("sk-ab"), "nothing of the provider's answer passes");
     }
-    setup.upstream.answer(Answer::json(400, r#"{"error":{"status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#));
-    let gemini = setup.request("POST", "/v1beta/models/m:generateContent").bearer(setup.token("free")).json("{}");
+    setup.upstream.answer(Answer::json(
+        400,
+        r#"{"error":{"status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#,
+    ));
+    let gemini = setup
+        .request("POST", "/v1beta/models/m:generateContent")
+        .bearer(setup.token("free"))
+        .json("{}");
     gemini.send().await.assert_denied(502, "upstream_rejected_key");
-    setup.upstream.answer(Answer::json(403, r#"{"error":{"code":"unsupported_country_region_territory"}}"#));
+    setup
+        .upstream
+        .answer(Answer::json(403, r#"{"error":{"code":"unsupported_country_region_territory"}}"#));
     setup.chat("free").send().await.assert_status(403);
-    assert!(setup.metric(r#"keygate_key_errors_total{key="openai.key",provider="openai"}"#) >= 4.0, "counted by the key's name");
+    assert!(
+        setup.metric(r#"keygate_key_errors_total{key="openai.key",provider="openai"}"#) >= 4.0,
+        "counted by the key's name"
+    );
 }
 
 #[tokio::test]
@@ -82,7 +112,9 @@ async fn headers_and_redirects_that_echo_a_key_or_point_at_it_are_dropped() {
     let setup = Setup::all().await;
     let key = setup.key("openai").to_owned();
     setup.upstream.answer(
-        Answer::json(302, "{}").header("X-Debug-Auth", format!("Bearer {key}")).header("Location", format!("https://elsewhere.test/?key={key}")),
+        Answer::json(302, "{}")
+            .header("X-Debug-Auth", format!("Bearer {key}"))
+            .header("Location", format!("https://elsewhere.test/?key={key}")),
     );
     let answer = setup.chat("free").send().await;
     answer.assert_status(302);

@@ -20,7 +20,11 @@ async fn headers_that_trickle_are_cut_off_at_an_absolute_deadline() {
     while raw.try_send("x").await.is_ok() && begun.elapsed() < Duration::from_secs(5) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(begun.elapsed() < Duration::from_secs(4), "trickling went on for {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "trickling went on for {:?}",
+        begun.elapsed()
+    );
     let mut silent = Raw::connect(setup.addr()).await;
     silent.assert_closed().await;
 }
@@ -37,7 +41,11 @@ async fn the_deadline_begins_anew_with_each_request_and_not_between_them() {
     raw.send("GET /v1/mo").await;
     let begun = Instant::now();
     raw.assert_closed().await;
-    assert!(begun.elapsed() >= Duration::from_millis(300), "it had its time: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(300),
+        "it had its time: {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -63,7 +71,11 @@ async fn an_address_has_so_many_connections_and_gets_them_back() {
     crate::support::within("a place to come free", async {
         loop {
             let mut raw = Raw::connect(setup.addr()).await;
-            if raw.exchange(&setup.chat("free").to_bytes(), false).await.is_ok_and(|r| r.status == 200) {
+            if raw
+                .exchange(&setup.chat("free").to_bytes(), false)
+                .await
+                .is_ok_and(|r| r.status == 200)
+            {
                 break;
             }
         }
@@ -89,9 +101,14 @@ async fn a_provider_that_keeps_silent_is_given_up_at_the_deadline() {
 async fn a_stream_on_which_nothing_moves_is_ended_and_one_that_moves_is_kept() {
     let limits = "upstream_first_byte_timeout: 30s, stream_idle_timeout: 1s";
     let setup = Setup::at(&with(limits), Clock::system()).await;
-    setup.upstream.answer(Answer::sse(["a", "b", "c", "d", "e", "f"]).pause(Duration::from_millis(400)));
+    setup
+        .upstream
+        .answer(Answer::sse(["a", "b", "c", "d", "e", "f"]).pause(Duration::from_millis(400)));
     let whole = setup.chat("free").send().await;
-    assert!(whole.complete && whole.text().contains('f'), "2.4 s in all, never idle for one: {whole:?}");
+    assert!(
+        whole.complete && whole.text().contains('f'),
+        "2.4 s in all, never idle for one: {whole:?}"
+    );
     setup.upstream.answer(Answer::sse(["one"]).endless());
     let rest = setup.chat("free").open().await.rest().await;
     assert!(!rest.complete, "it ends visibly unfinished");

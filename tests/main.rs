@@ -3,4 +3,36 @@
 //! The gateway is started through `keygate::app` or as the real binary; every upstream is the
 //! scriptable recorder of [`support`], and what it received is what is asserted.
 
+// `cfg(test)` tells clippy that these modules are tests, helpers included.
+#[cfg(test)]
+mod cut;
+#[cfg(test)]
+mod denial;
+#[cfg(test)]
+mod gate;
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod layering;
+#[cfg(test)]
+mod leak;
+#[cfg(test)]
+mod limit;
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod service;
+#[cfg(test)]
+mod socket;
+#[cfg(test)]
+mod stream;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod swap;
+#[cfg(test)]
 mod token_cli;
+#[cfg(test)]
+mod config_fixtures;

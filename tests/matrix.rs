@@ -7,6 +7,7 @@ use crate::support::client::Request;
 use crate::support::gateway::Setup;
 use crate::support::upstream::Answer;
 use keygate::config::Kind;
+use keygate::provider::route::BARE;
 
 const CONFIG: &str = "
 listen: [{ address: 127.0.0.1:0 }]
@@ -47,6 +48,8 @@ struct Way {
     target: &'static str,
     body: Option<&'static str>,
     upgrade: bool,
+    /// The URL or the body names a model, to which a grant can be held.
+    models: bool,
 }
 
 const UPGRADE: [(&str, &str); 4] = [
@@ -66,15 +69,30 @@ const WAYS: &[Way] = &[
     socket(Kind::OpenAi, "openai", "/v1/realtime?model=MODEL"),
     socket(Kind::OpenAi, "openai", "/openai/v1/realtime?model=MODEL"),
     way(Kind::Anthropic, "anthropic", "POST", "/v1/messages", BODY),
+    way(Kind::Anthropic, "anthropic", "POST", "/v1/complete", BODY),
     way(Kind::Anthropic, "anthropic", "POST", "/anthropic/v1/messages", BODY),
     way(Kind::Gemini, "gemini", "POST", "/v1beta/models/MODEL:generateContent", Some("{}")),
     way(Kind::Gemini, "gemini", "POST", "/v1/models/MODEL:streamGenerateContent", Some("{}")),
     way(Kind::Gemini, "gemini", "POST", "/gemini/v1beta/models/MODEL:generateContent", Some("{}")),
     way(Kind::Gemini, "gemini", "POST", "/v1beta/openai/chat/completions", BODY),
+    way(Kind::Gemini, "gemini", "POST", "/v1alpha/models/MODEL:generateContent", Some("{}")),
+    without_model(way(Kind::Gemini, "gemini", "POST", "/upload/v1beta/files", Some("{}"))),
+    without_model(way(Kind::Gemini, "gemini", "GET", "/download/v1beta/files/f", None)),
+    without_model(socket(Kind::Gemini, "gemini", LIVE)),
+    without_model(socket(Kind::Gemini, "gemini", NAMED_LIVE)),
     way(Kind::Generic, "internal", "GET", "/tools/x?m=MODEL", None),
     way(Kind::Generic, "internal", "GET", "/internal/x?m=MODEL", None),
     socket(Kind::Generic, "internal", "/tools/socket?m=MODEL"),
 ];
+
+const LIVE: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+const NAMED_LIVE: &str =
+    "/gemini//ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+
+/// A way on which no model is named where it could be read: tried with grants without models.
+const fn without_model(way: Way) -> Way {
+    Way { models: false, ..way }
+}
 
 const fn way(
     kind: Kind,
@@ -83,11 +101,11 @@ const fn way(
     target: &'static str,
     body: Option<&'static str>,
 ) -> Way {
-    Way { kind, provider, method, target, body, upgrade: false }
+    Way { kind, provider, method, target, body, upgrade: false, models: true }
 }
 
 const fn socket(kind: Kind, provider: &'static str, target: &'static str) -> Way {
-    Way { kind, provider, method: "GET", target, body: None, upgrade: true }
+    Way { kind, provider, method: "GET", target, body: None, upgrade: true, models: true }
 }
 
 /// What is wrong with a request, and what it must get.
@@ -114,10 +132,20 @@ const CHECKS: &[Check] = &[
     Check { name: "no token", token: None, expected: (401, "token_missing"), ..GOOD },
     Check { name: "disabled", token: Some("off"), expected: (401, "token_invalid"), ..GOOD },
     Check { name: "expired", token: Some("old"), expected: (401, "token_expired"), ..GOOD },
-    Check { name: "provider", token: Some("elsewhere"), expected: (403, "provider_not_allowed"), ..GOOD },
+    Check {
+        name: "provider",
+        token: Some("elsewhere"),
+        expected: (403, "provider_not_allowed"),
+        ..GOOD
+    },
     Check { name: "path", token: Some("paths"), expected: (403, "path_not_allowed"), ..GOOD },
     Check { name: "method", token: Some("methods"), expected: (403, "method_not_granted"), ..GOOD },
-    Check { name: "origin", origin: "https://evil.test", expected: (403, "origin_not_allowed"), ..GOOD },
+    Check {
+        name: "origin",
+        origin: "https://evil.test",
+        expected: (403, "origin_not_allowed"),
+        ..GOOD
+    },
     Check { name: "null origin", origin: "null", expected: (403, "origin_not_allowed"), ..GOOD },
     Check { name: "model", model: "other", expected: (403, "model_not_allowed"), ..GOOD },
     Check { name: "rate", token: Some("rate"), expected: (429, "rate_limited"), ..GOOD },
@@ -125,8 +153,7 @@ const CHECKS: &[Check] = &[
 
 fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
     let target = way.target.replace("MODEL", check.model);
-    let mut request =
-        setup.request(way.method, &target).host(check.host).origin(check.origin);
+    let mut request = setup.request(way.method, &target).host(check.host).origin(check.origin);
     if let Some(token) = check.token {
         request = request.bearer(setup.token(token));
     }
@@ -148,7 +175,11 @@ async fn setup_for(way: &Way) -> Setup {
         .filter(|p| *p != way.provider)
         .collect::<Vec<_>>()
         .join(", ");
-    let setup = Setup::with(&CONFIG.replace("PROVIDER", &others)).await;
+    let mut yaml = CONFIG.replace("PROVIDER", &others);
+    if !way.models {
+        yaml = yaml.replace("models: [ok], ", "");
+    }
+    let setup = Setup::with(&yaml).await;
     setup.upstream.answer(if way.upgrade {
         Answer::websocket()
     } else {
@@ -170,13 +201,17 @@ async fn every_way_in_passes_every_check() {
         let spend = Check { token: Some("rate"), ..GOOD };
         assert_passes(request(&setup, way, &spend), way).await;
         let reached = setup.upstream.wait_for_heads(2).await.len();
-        for check in CHECKS {
+        for check in CHECKS.iter().filter(|c| way.models || c.model == GOOD.model) {
             let response = request(&setup, way, check).send().await;
             let (status, code) = check.expected;
             assert_eq!(response.denial(), Some(code), "{} on {way:?}", check.name);
             response.assert_denied(status, code);
         }
-        assert_eq!(setup.upstream.received().len(), reached, "{way:?}: a denied request reached the upstream");
+        assert_eq!(
+            setup.upstream.received().len(),
+            reached,
+            "{way:?}: a denied request reached the upstream"
+        );
     }
 }
 
@@ -187,6 +222,9 @@ fn every_kind_and_transport_has_its_rows() {
     let without_gemini: Vec<Way> =
         WAYS.iter().filter(|w| w.kind != Kind::Gemini).copied().collect();
     assert!(!missing_rows(&without_gemini).is_empty(), "a kind without a row must be noticed");
+    let without_upload: Vec<Way> =
+        WAYS.iter().filter(|w| !w.target.starts_with("/upload/")).copied().collect();
+    assert_eq!(missing_rows(&without_upload).len(), 1, "a bare path without a row must be noticed");
 }
 
 /// Kinds (and their named and bare routes) that `ways` leaves out. The match has no wildcard: a
@@ -197,7 +235,7 @@ fn missing_rows(ways: &[Way]) -> Vec<String> {
         let (name, socket) = match kind {
             Kind::OpenAi => ("openai", true),
             Kind::Anthropic => ("anthropic", false),
-            Kind::Gemini => ("gemini", false),
+            Kind::Gemini => ("gemini", true),
             Kind::Generic => ("internal", true),
         };
         let named = format!("/{name}/");
@@ -210,6 +248,11 @@ fn missing_rows(ways: &[Way]) -> Vec<String> {
         }
         if socket && !has(&|w| w.upgrade) {
             missing.push(format!("{kind:?} over WebSocket"));
+        }
+    }
+    for (kind, bare) in BARE {
+        if !ways.iter().any(|w| w.kind == kind && w.target.starts_with(bare)) {
+            missing.push(format!("{kind:?} at {bare}"));
         }
     }
     missing

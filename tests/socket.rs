@@ -7,8 +7,8 @@ use crate::support::upstream::{Answer, Upstream};
 use crate::support::ws;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::apps::ServerApp;
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_proxy::{HttpProxy, ProxyHttp, Session};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ async fn messages_pass_both_ways_and_the_close_does_too() {
     let setup = Setup::all().await;
     setup.upstream.answer(Answer::websocket());
     let auth = bearer(&setup, "scoped");
-    let (mut socket, _) = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
+    let (mut socket, _) =
+        ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
     for text in ["hello", &"x".repeat(100_000), ""] {
         socket.say(text).await;
         assert_eq!(socket.hear().await, text, "the echo");
@@ -34,7 +35,10 @@ async fn messages_pass_both_ways_and_the_close_does_too() {
     assert_eq!(setup.upstream.wait_for_close_frame().await, Some((1000, "done".into())));
     setup.assert_nothing_is_left_open().await;
     let line = setup.access_log().pop().expect("a line");
-    assert_eq!((line["transport"].as_str(), line["status"].as_u64()), (Some("websocket"), Some(101)));
+    assert_eq!(
+        (line["transport"].as_str(), line["status"].as_u64()),
+        (Some("websocket"), Some(101))
+    );
     assert_eq!(line["model"], "gpt-realtime");
 }
 
@@ -46,17 +50,31 @@ async fn a_socket_is_refused_before_the_101() {
     let open = |path: &'static str, headers: Vec<(&'static str, String)>| {
         let addr = setup.addr();
         async move {
-            let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            let headers: Vec<(&str, &str)> =
+                headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
             ws::connect(addr, path, &headers, &[]).await.err().expect("it must be refused")
         }
     };
     open(LIVE, vec![]).await.assert_denied(401, "token_missing");
-    open("/v1/realtime?model=other", vec![("Authorization", auth.clone())]).await.assert_denied(403, "model_not_allowed");
-    open("/v1/realtime", vec![("Authorization", auth.clone())]).await.assert_denied(403, "model_not_allowed");
-    open("/v1/realtime?model=gpt-realtime&model=other", vec![("Authorization", auth.clone())]).await.assert_denied(400, "ambiguous_model");
+    open("/v1/realtime?model=other", vec![("Authorization", auth.clone())])
+        .await
+        .assert_denied(403, "model_not_allowed");
+    open("/v1/realtime", vec![("Authorization", auth.clone())])
+        .await
+        .assert_denied(403, "model_not_allowed");
+    open("/v1/realtime?model=gpt-realtime&model=other", vec![("Authorization", auth.clone())])
+        .await
+        .assert_denied(400, "ambiguous_model");
     // Their models stand in messages, which are not read yet.
-    open("/v1/responses", vec![("Authorization", auth.clone())]).await.assert_denied(403, "model_not_allowed");
-    open("/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent", vec![("Authorization", auth)]).await.assert_denied(403, "model_not_allowed");
+    open("/v1/responses", vec![("Authorization", auth.clone())])
+        .await
+        .assert_denied(403, "model_not_allowed");
+    open(
+        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+        vec![("Authorization", auth)],
+    )
+    .await
+    .assert_denied(403, "model_not_allowed");
     assert!(setup.upstream.received().is_empty(), "no key may leave on a denial");
 }
 
@@ -79,10 +97,16 @@ async fn an_upstream_that_refuses_the_upgrade_is_heard() {
     let setup = Setup::all().await;
     setup.upstream.answer(Answer::json(403, r#"{"error":"no such session"}"#));
     let auth = bearer(&setup, "free");
-    let refused = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.err().expect("refused");
+    let refused = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[])
+        .await
+        .err()
+        .expect("refused");
     assert_eq!((refused.status, refused.text().as_str()), (403, r#"{"error":"no such session"}"#));
     setup.upstream.answer(Answer::json(401, r#"{"error":"bad api key"}"#));
-    let refused = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.err().expect("refused");
+    let refused = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[])
+        .await
+        .err()
+        .expect("refused");
     refused.assert_denied(502, "upstream_rejected_key");
 }
 
@@ -91,14 +115,16 @@ async fn a_message_over_the_limit_ends_the_socket_before_the_upstream_sees_it() 
     let setup = Setup::with(&format!("{ALL}limits: {{ max_ws_message: 1KiB }}\n")).await;
     setup.upstream.answer(Answer::websocket());
     let auth = bearer(&setup, "free");
-    let (mut socket, _) = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
+    let (mut socket, _) =
+        ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
     socket.say(&"a".repeat(1_024)).await;
     assert_eq!(socket.hear().await.len(), 1_024, "the limit itself passes");
     socket.say(&"b".repeat(1_025)).await;
     assert_eq!(socket.hear_close().await, (1009, "message_too_big".into()));
     assert_eq!(setup.upstream.texts().len(), 1, "the provider never got it");
     // In fragments, with a ping between them.
-    let (mut raw, _) = ws::upgrade(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
+    let (mut raw, _) =
+        ws::upgrade(setup.addr(), LIVE, &[("Authorization", &auth)], &[]).await.expect("it opens");
     let first = Frame { fin: false, ..Frame::new(1, vec![b'c'; 600]) }.masked();
     let ping = Frame::new(9, vec![b'p'; 100]).masked();
     let last = Frame { fin: true, ..Frame::new(0, vec![b'c'; 600]) }.masked();
@@ -112,14 +138,17 @@ async fn a_message_over_the_limit_ends_the_socket_before_the_upstream_sees_it() 
 
 #[tokio::test]
 async fn the_concurrency_limit_counts_a_socket_once_and_gives_its_place_back() {
-    let yaml = ALL.replace("policies:", "policies:\n  one: { concurrency: 1 }") + "  - { name: one, sha256: $SHA(one), policy: one }\n";
+    let yaml = ALL.replace("policies:", "policies:\n  one: { concurrency: 1 }")
+        + "  - { name: one, sha256: $SHA(one), policy: one }\n";
     let setup = Setup::with(&yaml).await;
     setup.upstream.answer(Answer::websocket());
     let auth = bearer(&setup, "one");
     let headers = [("Authorization", auth.as_str())];
     for _ in 0..3 {
-        let (mut socket, _) = ws::connect(setup.addr(), LIVE, &headers, &[]).await.expect("it opens");
-        let second = ws::connect(setup.addr(), LIVE, &headers, &[]).await.err().expect("one at a time");
+        let (mut socket, _) =
+            ws::connect(setup.addr(), LIVE, &headers, &[]).await.expect("it opens");
+        let second =
+            ws::connect(setup.addr(), LIVE, &headers, &[]).await.err().expect("one at a time");
         second.assert_denied(429, "concurrency_limited");
         socket.close(1000, "").await;
         drop(socket);
@@ -132,7 +161,10 @@ async fn torn(addr: SocketAddr, auth: &str, count: usize) -> usize {
     let mut torn = 0;
     for _ in 0..count.div_ceil(50) {
         let batch = (0..50).map(|n| async move {
-            let Ok((mut raw, _)) = ws::upgrade(addr, LIVE, &[("Authorization", auth)], &[]).await else { return false };
+            let Ok((mut raw, _)) = ws::upgrade(addr, LIVE, &[("Authorization", auth)], &[]).await
+            else {
+                return false;
+            };
             let frame = Frame::new(1, format!("message {n}")).masked();
             if raw.try_send(frame.to_bytes()).await.is_err() {
                 return false;
@@ -160,7 +192,11 @@ struct Yielding(SocketAddr);
 impl ProxyHttp for Yielding {
     type CTX = ();
     fn new_ctx(&self) {}
-    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> pingora_core::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        (): &mut (),
+    ) -> pingora_core::Result<Box<HttpPeer>> {
         Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
     }
     async fn request_body_filter(
@@ -203,5 +239,8 @@ async fn no_socket_is_torn_down_and_the_test_would_notice() {
     let upstream = Upstream::start().await;
     upstream.answer(Answer::websocket());
     let trap = yielding(upstream.addr()).await;
-    assert!(torn(trap, "x", 50).await > 0, "a yield in the body filter must show, or this test guards nothing");
+    assert!(
+        torn(trap, "x", 50).await > 0,
+        "a yield in the body filter must show, or this test guards nothing"
+    );
 }

@@ -17,6 +17,7 @@ async fn each_event_is_there_before_the_next_one_is_sent() {
     }
     setup.upstream.release();
     assert!(stream.rest().await.complete, "the end is the upstream's own");
+    setup.assert_nothing_is_left_open().await;
     let line = setup.access_log().pop().expect("a line");
     assert_eq!((line["transport"].as_str(), line["status"].as_u64()), (Some("sse"), Some(200)));
 }
@@ -69,13 +70,21 @@ async fn locations_lead_back_here_and_cookies_stay_with_the_provider() {
         ("/openai/v1/x", "/v1/y".to_owned(), "/openai/v1/y".to_owned()),
         ("/v1/x", "https://elsewhere.test/y".to_owned(), "https://elsewhere.test/y".to_owned()),
     ] {
-        setup.upstream.answer(Answer::json(201, "{}").header("Location", &sent).header("Set-Cookie", "a=b"));
-        let answer = setup.request("POST", path).bearer(setup.token("free")).json("{}").send().await;
+        setup
+            .upstream
+            .answer(Answer::json(201, "{}").header("Location", &sent).header("Set-Cookie", "a=b"));
+        let answer =
+            setup.request("POST", path).bearer(setup.token("free")).json("{}").send().await;
         assert_eq!(answer.header("location"), Some(&*expected), "{path} {sent}");
         assert_eq!(answer.header("set-cookie"), None, "an AI provider's cookies are dropped");
     }
     let public = Setup::with(&format!("{ALL}public_url: https://gate.example\n")).await;
-    public.upstream.answer(Answer::json(201, "{}").header("Location", "/v1/y").header("Content-Location", format!("{}/v1/y", public.upstream.url())));
-    let answer = public.request("POST", "/v1/x").bearer(public.token("free")).json("{}").send().await;
+    public.upstream.answer(
+        Answer::json(201, "{}")
+            .header("Location", "/v1/y")
+            .header("Content-Location", format!("{}/v1/y", public.upstream.url())),
+    );
+    let answer =
+        public.request("POST", "/v1/x").bearer(public.token("free")).json("{}").send().await;
     assert_eq!(answer.header("content-location"), Some("https://gate.example/v1/y"));
 }

@@ -15,7 +15,9 @@ fn post(setup: &Setup, target: &str) -> Request {
 
 const SLOTS: &[Slot] = &[
     ("bearer", |s, path, t| post(s, path).header("Authorization", format!("Bearer {t}"))),
-    ("bearer, odd case and blanks", |s, path, t| post(s, path).header("authorization", format!("bEARER \t{t} "))),
+    ("bearer, odd case and blanks", |s, path, t| {
+        post(s, path).header("authorization", format!("bEARER \t{t} "))
+    }),
     ("token scheme", |s, path, t| post(s, path).header("Authorization", format!("Token {t}"))),
     ("x-api-key", |s, path, t| post(s, path).header("X-Api-Key", t)),
     ("x-goog-api-key", |s, path, t| post(s, path).header("x-goog-api-key", t)),
@@ -50,11 +52,22 @@ async fn every_slot_leads_to_the_one_that_the_provider_wants() {
             assert_eq!(seen.header(header), Some(&*key), "{provider} by {name}");
             let raw = String::from_utf8_lossy(&seen.raw).into_owned();
             assert!(!raw.contains(&token), "the token reached {provider} by {name}:\n{raw}");
-            assert_eq!(raw.matches(setup.key(provider)).count(), 1, "{provider} by {name}: one slot only");
+            assert_eq!(
+                raw.matches(setup.key(provider)).count(),
+                1,
+                "{provider} by {name}: one slot only"
+            );
             for other in ["authorization", "x-api-key", "x-goog-api-key", "api-key"] {
-                assert!(other == *header || seen.header(other).is_none(), "{provider} by {name}: {other} is left");
+                assert!(
+                    other == *header || seen.header(other).is_none(),
+                    "{provider} by {name}: {other} is left"
+                );
             }
-            assert_eq!(seen.body, r#"{"model":"gpt-4o-mini","x":"ümlaut"}"#.as_bytes(), "the body is verbatim");
+            assert_eq!(
+                seen.body,
+                r#"{"model":"gpt-4o-mini","x":"ümlaut"}"#.as_bytes(),
+                "the body is verbatim"
+            );
         }
     }
 }
@@ -80,12 +93,26 @@ async fn what_is_the_gateways_or_the_callers_own_goes_no_further() {
     let setup = Setup::all().await;
     let request = setup.chat("free");
     let hidden = [
-        ("Cookie", "a=b"), ("Proxy-Authorization", "Basic eDp5"), ("X-Keygate-Debug", "1"),
-        ("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Host", "evil.test"), ("Forwarded", "for=1.2.3.4"),
-        ("X-Forwarded-Uri", "/?key=x"), ("OpenAI-Organization", "org"), ("OpenAI-Project", "proj"),
-        ("x_api_key", "sneaky"), ("Origin", "https://app.test"), ("Connection", "keep-alive, X-Hop"), ("X-Hop", "1"),
+        ("Cookie", "a=b"),
+        ("Proxy-Authorization", "Basic eDp5"),
+        ("X-Keygate-Debug", "1"),
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("X-Forwarded-Host", "evil.test"),
+        ("Forwarded", "for=1.2.3.4"),
+        ("X-Forwarded-Uri", "/?key=x"),
+        ("OpenAI-Organization", "org"),
+        ("OpenAI-Project", "proj"),
+        ("x_api_key", "sneaky"),
+        ("Origin", "https://app.test"),
+        ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"),
     ];
-    let kept = [("anthropic-beta", "b1"), ("User-Agent", "sdk/1"), ("x-stainless-lang", "python"), ("Accept", "*/*")];
+    let kept = [
+        ("anthropic-beta", "b1"),
+        ("User-Agent", "sdk/1"),
+        ("x-stainless-lang", "python"),
+        ("Accept", "*/*"),
+    ];
     let request = hidden.iter().chain(&kept).fold(request, |r, (n, v)| r.header(n, v));
     request.send().await.assert_status(200);
     let seen = setup.upstream.only_request();
@@ -102,7 +129,12 @@ async fn what_is_the_gateways_or_the_callers_own_goes_no_further() {
 #[tokio::test]
 async fn the_callers_connection_header_never_removes_the_key() {
     let setup = Setup::all().await;
-    setup.chat("free").header("Connection", "close, Authorization, x-api-key").send().await.assert_status(200);
+    setup
+        .chat("free")
+        .header("Connection", "close, Authorization, x-api-key")
+        .send()
+        .await
+        .assert_status(200);
     let expected = format!("Bearer {}", setup.key("openai"));
     assert_eq!(setup.upstream.only_request().header("authorization"), Some(&*expected));
 }
@@ -128,7 +160,10 @@ async fn two_different_credentials_are_refused_wherever_they_sit() {
 async fn where_key_is_data_it_stays_and_cookies_pass_a_generic_provider() {
     let yaml = ALL.replace("slot: { header: X-Internal-Key }", "slot: bearer\n    query_slots: []");
     let setup = Setup::with(&yaml).await;
-    let request = setup.request("GET", "/tools/x?key=data").bearer(setup.token("free")).header("Cookie", "a=b");
+    let request = setup
+        .request("GET", "/tools/x?key=data")
+        .bearer(setup.token("free"))
+        .header("Cookie", "a=b");
     request.send().await.assert_status(200);
     let seen = setup.upstream.only_request();
     assert_eq!((&*seen.target, seen.header("cookie")), ("/tools/x?key=data", Some("a=b")));
@@ -136,11 +171,17 @@ async fn where_key_is_data_it_stays_and_cookies_pass_a_generic_provider() {
 
 #[tokio::test]
 async fn a_generic_provider_can_take_its_key_in_the_query() {
-    let setup = Setup::with(&ALL.replace("slot: { header: X-Internal-Key }", "slot: { query: auth }")).await;
+    let setup =
+        Setup::with(&ALL.replace("slot: { header: X-Internal-Key }", "slot: { query: auth }"))
+            .await;
     let request = setup.request("GET", "/tools/x?a=1&auth=mine").bearer(setup.token("free"));
     request.send().await.assert_status(200);
     let expected = format!("/tools/x?a=1&auth={}", setup.key("internal"));
-    assert_eq!(setup.upstream.only_request().target, expected, "the caller's own value does not stay beside it");
+    assert_eq!(
+        setup.upstream.only_request().target,
+        expected,
+        "the caller's own value does not stay beside it"
+    );
 }
 
 #[tokio::test]
@@ -150,7 +191,8 @@ async fn sockets_carry_tokens_as_subprotocols_and_keep_the_others() {
     let token = setup.token("free").to_owned();
     let offer = format!("openai-insecure-api-key.{token}");
     let offers = ["realtime", &offer, "openai-agents-sdk.1", "openai-project.p"];
-    let (_, chosen) = ws::connect(setup.addr(), "/v1/realtime?model=m", &[], &offers).await.expect("it opens");
+    let (_, chosen) =
+        ws::connect(setup.addr(), "/v1/realtime?model=m", &[], &offers).await.expect("it opens");
     assert_eq!(chosen.as_deref(), Some("realtime"), "what the upstream chooses is echoed");
     let seen = setup.upstream.wait_for_heads(1).await.remove(0);
     assert_eq!(seen.header("sec-websocket-protocol"), Some("realtime, openai-agents-sdk.1"));
@@ -158,8 +200,9 @@ async fn sockets_carry_tokens_as_subprotocols_and_keep_the_others() {
 
     setup.upstream.answer(Answer::websocket().choose_protocol(None));
     let own = format!("keygate.{token}");
-    let (_, chosen) =
-        ws::connect(setup.addr(), "/v1/realtime?model=m", &[], &["keygate", &own]).await.expect("it opens");
+    let (_, chosen) = ws::connect(setup.addr(), "/v1/realtime?model=m", &[], &["keygate", &own])
+        .await
+        .expect("it opens");
     assert_eq!(chosen.as_deref(), Some("keygate"), "a browser needs one to be chosen");
     let seen = setup.upstream.wait_for_heads(2).await.remove(1);
     assert_eq!(seen.header("sec-websocket-protocol"), None);
@@ -174,9 +217,13 @@ async fn gemini_sockets_get_the_key_in_the_query_also_behind_two_slashes() {
     setup.upstream.answer(Answer::websocket());
     let live = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
     let token = setup.token("free").to_owned();
-    for (n, path) in [format!("{live}?key={token}"), format!("/{live}?key={token}"), format!("/gemini/{live}?key={token}")]
-        .iter()
-        .enumerate()
+    for (n, path) in [
+        format!("{live}?key={token}"),
+        format!("/{live}?key={token}"),
+        format!("/gemini/{live}?key={token}"),
+    ]
+    .iter()
+    .enumerate()
     {
         ws::connect(setup.addr(), path, &[], &[]).await.unwrap_or_else(|r| panic!("{path}: {r:?}"));
         let seen = setup.upstream.wait_for_heads(n + 1).await.remove(n);

@@ -99,10 +99,10 @@ impl Operator {
         let tokens = config.tokens.len();
         self.apply(config)?;
         Ok(format!(
-            "reloaded {} ({tokens} static tokens, read in {} ms, in force after {} ms)",
+            "reloaded {} ({tokens} static tokens, parsed in {:.1} ms, in force after {:.1} ms)",
             file.display(),
-            parsed.as_millis(),
-            begun.elapsed().as_millis()
+            parsed.as_secs_f64() * 1e3,
+            begun.elapsed().as_secs_f64() * 1e3
         ))
     }
 

@@ -56,11 +56,8 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<()> {
 }
 
 /// Where the gateway with this configuration file listens for commands.
-///
-/// A stand-in that resolves the whole file, until `config::outline` reads only what is needed:
-/// then the body is `Ok(config::outline(file)?.control_socket)`.
 fn socket_path(file: &Path) -> Result<PathBuf, Problems> {
-    Ok(config::load(file)?.control_socket())
+    Ok(config::outline(file)?.control_socket)
 }
 
 fn ask(path: &Path, command: Command) -> anyhow::Result<Answer> {

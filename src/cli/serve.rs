@@ -45,6 +45,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for address in running.addresses() {
         info!("listening on {address}");
     }
+    if let Some(address) = running.admin() {
+        info!("health and metrics on {address}");
+    }
     until_stopped(running)
 }
 
@@ -72,6 +75,7 @@ pub(super) fn until_stopped(running: Running) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tell(&[NotifyState::Ready]);
+    info!("keygate is ready");
     handle.block_on(async {
         loop {
             tokio::select! {

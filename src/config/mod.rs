@@ -247,7 +247,15 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str) -> Result<Config, Problems> {
-    resolve::resolve(file::read(text)?)
+    parse_with(text, &secret_ref::load)
+}
+
+/// Parses and resolves YAML text, secrets coming from `source`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse_with(text: &str, source: &secret_ref::Source<'_>) -> Result<Config, Problems> {
+    resolve::resolve(file::read(text)?, source)
 }
 
 impl Config {

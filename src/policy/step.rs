@@ -61,8 +61,9 @@ impl Step {
         Self::Key,
     ];
 
-    /// Whether the step can refuse a request today.
+    /// Whether the step can refuse a request today. A provider has its one key, or the
+    /// configuration is refused.
     pub const fn refuses(self) -> bool {
-        !matches!(self, Self::Preflight | Self::Budget | Self::Own)
+        !matches!(self, Self::Preflight | Self::Budget | Self::Own | Self::Key)
     }
 }

@@ -68,32 +68,53 @@ impl Table {
         }
         let gemini = self.gemini.filter(|_| is_gemini(method, path));
         let anthropic = self.anthropic.filter(|_| is_anthropic(path, anthropic_version));
-        let openai = self.openai.filter(|_| path.starts_with("/v1/"));
+        let openai = self.openai.filter(|_| path.starts_with(OPENAI));
         gemini.or(anthropic).or(openai).map(whole)
     }
 }
 
+/// The bare paths: what each kind answers to without its name in front. Whatever is added here
+/// needs its row in `tests/matrix.rs`.
+pub const BARE: [(Kind, &str); 9] = [
+    (Kind::Gemini, "/v1beta/"),
+    (Kind::Gemini, "/v1alpha/"),
+    (Kind::Gemini, "/upload/"),
+    (Kind::Gemini, "/download/"),
+    (Kind::Gemini, "/ws/google.ai.generativelanguage"),
+    (Kind::Gemini, GEMINI_MODELS),
+    (Kind::Anthropic, ANTHROPIC_MESSAGES),
+    (Kind::Anthropic, ANTHROPIC_COMPLETE),
+    (Kind::OpenAi, OPENAI),
+];
+
+/// Gemini's only with a verb behind the model.
+const GEMINI_MODELS: &str = "/v1/models/";
+/// This, and what lies below it.
+const ANTHROPIC_MESSAGES: &str = "/v1/messages";
+/// This alone.
+const ANTHROPIC_COMPLETE: &str = "/v1/complete";
+/// The rest.
+const OPENAI: &str = "/v1/";
+
 fn is_gemini(method: &Method, path: &str) -> bool {
-    const PREFIXES: [&str; 5] =
-        ["/v1beta/", "/v1alpha/", "/upload/", "/download/", "/ws/google.ai.generativelanguage"];
-    if PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
+    let mut whole = BARE.iter().filter(|(kind, p)| *kind == Kind::Gemini && *p != GEMINI_MODELS);
+    if whole.any(|(_, prefix)| path.starts_with(prefix)) {
         return true;
     }
     // `POST /v1/models/{m}:{verb}` where nothing but letters follows the last colon.
-    method == Method::POST
-        && path.strip_prefix("/v1/models/").and_then(|rest| rest.rsplit_once(':')).is_some_and(
-            |(model, verb)| {
-                !model.is_empty()
-                    && !verb.is_empty()
-                    && verb.bytes().all(|b| b.is_ascii_alphabetic())
-            },
-        )
+    let named = path.strip_prefix(GEMINI_MODELS).and_then(|rest| rest.rsplit_once(':'));
+    *method == Method::POST
+        && named.is_some_and(|(model, verb)| {
+            !model.is_empty() && !verb.is_empty() && verb.bytes().all(|b| b.is_ascii_alphabetic())
+        })
 }
 
 fn is_anthropic(path: &str, anthropic_version: bool) -> bool {
-    path == "/v1/complete"
-        || path.strip_prefix("/v1/messages").is_some_and(|r| r.is_empty() || r.starts_with('/'))
-        || (anthropic_version && path.starts_with("/v1/"))
+    path == ANTHROPIC_COMPLETE
+        || path
+            .strip_prefix(ANTHROPIC_MESSAGES)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        || (anthropic_version && path.starts_with(OPENAI))
 }
 
 #[cfg(test)]

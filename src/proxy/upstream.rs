@@ -44,6 +44,8 @@ pub(super) async fn fail(
     error: &Error,
     ctx: &mut Ctx,
 ) -> Result<u16> {
+    let kept =
+        is_held(error) && ctx.flight().is_some_and(|f| f.refusal.is_none() && f.held.is_some());
     let denial = denial(error, ctx);
     if session.was_upgraded() {
         return end_socket(session, ctx, denial).await;
@@ -53,7 +55,7 @@ pub(super) async fn fail(
         note(ctx, denial);
         return Ok(0);
     }
-    if is_held(error) && ctx.flight().is_some_and(|f| f.refusal.is_none() && f.held.is_some()) {
+    if kept {
         held::release(gateway, session, ctx).await?;
         return Ok(ctx.note.status);
     }
@@ -95,7 +97,7 @@ async fn end_socket(session: &mut Session, ctx: &mut Ctx, denial: Option<Denial>
     let Stage::Passed(flight) = &ctx.stage else { return Ok(0) };
     let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
     if let (Some(code), true) = (code, free) {
-        session.write_response_body(Some(close::frame(code).into()), true).await?;
+        session.write_response_body(Some(close::frame(code.close_status(), code.as_str()).into()), true).await?;
     }
     Ok(0)
 }

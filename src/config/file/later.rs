@@ -1,0 +1,108 @@
+//! Shapes of what is part of the format and not in effect yet. They are read as strictly as the
+//! rest, so that a typing error shows before the section counts; [`crate::config::resolve`] then
+//! refuses them, whatever is in them.
+#![expect(dead_code, reason = "looked at for its shape only, until it is in effect")]
+
+use super::shape::{Choice, optional, optional_list, required};
+use crate::config::secret_ref::SecretRef;
+use serde::Deserialize;
+
+/// `listen[].tls`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    #[serde(deserialize_with = "required")]
+    cert: String,
+    #[serde(deserialize_with = "required")]
+    key: String,
+}
+
+/// `store.redis`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Redis {
+    #[serde(deserialize_with = "required")]
+    url: String,
+    #[serde(default, deserialize_with = "optional")]
+    username: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    password: Option<SecretRef>,
+    #[serde(default, deserialize_with = "optional")]
+    on_failure: Option<String>,
+}
+
+/// `providers.NAME.egress`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Egress {
+    #[serde(default, deserialize_with = "optional_list")]
+    fallback: Option<Vec<Fallback>>,
+}
+
+/// `providers.NAME.egress.fallback[]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fallback {
+    #[serde(deserialize_with = "required")]
+    url: String,
+    #[serde(default, deserialize_with = "optional")]
+    username: Option<SecretRef>,
+    #[serde(default, deserialize_with = "optional")]
+    password: Option<SecretRef>,
+}
+
+/// `policies.NAME.token_rate`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenRate {
+    #[serde(deserialize_with = "required")]
+    tokens: u64,
+    #[serde(deserialize_with = "required")]
+    per: String,
+}
+
+/// `policies.NAME.budget`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Budget {
+    #[serde(default, deserialize_with = "optional")]
+    usd: Option<f64>,
+    #[serde(default, deserialize_with = "optional")]
+    tokens: Option<u64>,
+    #[serde(deserialize_with = "required")]
+    per: String,
+}
+
+/// `client_tokens:`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientTokens {
+    #[serde(default, deserialize_with = "optional")]
+    issuer: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    audience: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    default_ttl: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    max_ttl: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    signing: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    rotate_every: Option<String>,
+}
+
+/// An entry of `issuers:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Issuer {
+    #[serde(deserialize_with = "required")]
+    issuer: String,
+    #[serde(deserialize_with = "required")]
+    audience: String,
+    #[serde(deserialize_with = "required")]
+    jwks: Choice,
+    #[serde(default, deserialize_with = "optional_list")]
+    algorithms: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "optional")]
+    policy: Option<String>,
+}

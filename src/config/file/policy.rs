@@ -1,0 +1,52 @@
+//! The shape of a policy: a grant, and what only policies have.
+
+use super::later;
+use super::shape::{optional, optional_list};
+use crate::values::grant::{GrantText, RateText};
+use serde::Deserialize;
+
+/// An entry of `policies:`, and `default_policy:`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Policy {
+    #[serde(deserialize_with = "optional_list")]
+    providers: Option<Vec<String>>,
+    #[serde(deserialize_with = "optional_list")]
+    methods: Option<Vec<String>>,
+    #[serde(deserialize_with = "optional_list")]
+    paths: Option<Vec<String>>,
+    #[serde(deserialize_with = "optional_list")]
+    models: Option<Vec<String>>,
+    #[serde(deserialize_with = "optional_list")]
+    origins: Option<Vec<String>>,
+    #[serde(deserialize_with = "optional")]
+    allow_missing_origin: Option<bool>,
+    #[serde(deserialize_with = "optional")]
+    rate_limit: Option<RateText>,
+    #[serde(deserialize_with = "optional")]
+    concurrency: Option<u32>,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) token_rate: Option<later::TokenRate>,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) budget: Option<later::Budget>,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) max_session: Option<String>,
+    #[serde(deserialize_with = "optional")]
+    pub(crate) end_at_expiry: Option<bool>,
+}
+
+impl Policy {
+    /// The part that policies share with tokens' own grants.
+    pub(crate) fn into_grant(self) -> GrantText {
+        GrantText {
+            providers: self.providers,
+            methods: self.methods,
+            paths: self.paths,
+            models: self.models,
+            origins: self.origins,
+            allow_missing_origin: self.allow_missing_origin,
+            rate_limit: self.rate_limit,
+            concurrency: self.concurrency,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Refuses what is part of the format and has no effect yet. Ignoring it would be worse: whoever
+//! sets a budget relies on it.
+
+use crate::config::Problems;
+use crate::config::file::File;
+use crate::config::file::policy::Policy;
+use crate::config::file::provider::Provider;
+
+const REMOVE: &str = "not in effect yet; remove it";
+const FALSE: &str = "not in effect yet; set it to false or remove it";
+
+/// Kinds of providers that come later.
+pub(super) const KINDS: [&str; 2] = ["decart", "durable-streams"];
+
+/// Reports everything of this sort.
+pub(super) fn refuse(file: &File, problems: &mut Problems) {
+    for (index, listen) in file.listen.iter().flatten().enumerate() {
+        if listen.tls.is_some() {
+            problems.push(format!("listen[{index}].tls"), REMOVE);
+        }
+    }
+    if file.store.as_ref().is_some_and(|store| store.redis.is_some()) {
+        problems.push("store.redis", "not in effect yet; use sqlite");
+    }
+    for (name, provider) in &file.providers.0 {
+        refuse_in_provider(name, provider, problems);
+    }
+    for (name, policy) in &file.policies.0 {
+        refuse_in_policy(&format!("policies.{name}"), policy, problems);
+    }
+    if let Some(policy) = &file.default_policy {
+        refuse_in_policy("default_policy", policy, problems);
+    }
+    for (index, token) in file.tokens.iter().flatten().enumerate() {
+        if token.may_mint == Some(true) {
+            problems.push(format!("tokens[{index}].may_mint"), FALSE);
+        }
+    }
+    for (path, is_set) in [
+        ("client_tokens", file.client_tokens.is_some()),
+        ("issuers", file.issuers.is_some()),
+        ("prices", file.prices.is_some()),
+    ] {
+        if is_set {
+            problems.push(path, REMOVE);
+        }
+    }
+}
+
+fn refuse_in_provider(name: &str, provider: &Provider, problems: &mut Problems) {
+    if KINDS.contains(&provider.kind.as_str()) {
+        let why = "not in effect yet; remove this provider";
+        problems.push(format!("providers.{name}.kind"), why);
+    }
+    for index in 1..provider.keys.as_ref().map_or(0, |keys| keys.0.len()) {
+        let why = "not in effect yet; keep one key";
+        problems.push(format!("providers.{name}.keys[{index}]"), why);
+    }
+    if provider.egress.is_some() {
+        problems.push(format!("providers.{name}.egress"), REMOVE);
+    }
+}
+
+fn refuse_in_policy(path: &str, policy: &Policy, problems: &mut Problems) {
+    for (key, is_set) in [
+        ("token_rate", policy.token_rate.is_some()),
+        ("budget", policy.budget.is_some()),
+        ("max_session", policy.max_session.is_some()),
+    ] {
+        if is_set {
+            problems.push(format!("{path}.{key}"), REMOVE);
+        }
+    }
+    if policy.end_at_expiry == Some(true) {
+        problems.push(format!("{path}.end_at_expiry"), FALSE);
+    }
+}

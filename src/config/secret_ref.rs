@@ -1,1 +1,0 @@
-//! References to secrets: the only door. (stub)
