@@ -5,7 +5,13 @@
 
 // `cfg(test)` tells clippy that these modules are tests, helpers included.
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod config_fixtures;
+#[cfg(test)]
 mod cut;
+#[cfg(test)]
+mod demo;
 #[cfg(test)]
 mod denial;
 #[cfg(test)]
@@ -33,6 +39,6 @@ mod support;
 #[cfg(test)]
 mod swap;
 #[cfg(test)]
-mod token_cli;
+mod systemd;
 #[cfg(test)]
-mod config_fixtures;
+mod token_cli;

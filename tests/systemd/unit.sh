@@ -47,7 +47,7 @@ YAML
 
 # A provider that wants its key: the mock of a demo.
 TMPDIR=/tmp "$box/keygate" demo --port 0 > /tmp/demo.out 2>&1 &
-eventually grep -q 'Ctrl-C' /tmp/demo.out || { cat /tmp/demo.out; fail "the mock provider starts"; }
+eventually grep -qs 'Ctrl-C' /tmp/demo.out || { cat /tmp/demo.out; fail "the mock provider starts"; }
 mock=$(sed -n 's|^  provider  http://\([0-9.:]*\).*|\1|p' /tmp/demo.out)
 is "the mock takes its key" 200 "$(status -H "authorization: Bearer $key" "http://$mock/v1/models")"
 is "the mock takes nothing else" 401 "$(status "http://$mock/v1/models")"
@@ -69,11 +69,11 @@ systemd-analyze security --offline=yes --threshold=15 "$unit" > /dev/null \
     || fail "the exposure is at most 1.5: $security"
 ok "the exposure is at most 1.5: ${security#*: }"
 
-# A key that is missing keeps the service from starting, and its name is said.
+# A key that is missing keeps the service from starting, and its place is said.
 configure ""
 chmod 644 "$config"
 systemctl start keygate.service 2> /dev/null && fail "without its key it must not start"
-has "the missing credential is named" openai-key "$(journalctl -o cat -u keygate.service --no-pager)"
+has "the place of the missing credential is said" 'providers.openai.keys[0]' "$(journalctl -o cat -u keygate.service --no-pager)"
 systemctl stop keygate.service
 systemctl reset-failed keygate.service 2> /dev/null
 
@@ -89,7 +89,12 @@ main=$(property MainPID)
 is "it runs as its user" "keygate" "$(stat -c %U "/proc/$main")"
 is "it has no capabilities" "0000000000000000" "$(sed -n 's/^CapBnd:\t//p' "/proc/$main/status")"
 is "it gains no privileges" "1" "$(sed -n 's/^NoNewPrivs:\t//p' "/proc/$main/status")"
-is "it may open a million files" "1048576" "$(awk '/^Max open files/ { print $4 }' "/proc/$main/limits")"
+# A machine whose root lacks CAP_SYS_RESOURCE (bit 24) can't raise its own limit; it gives what it has.
+files() { awk '/^Max open files/ { print $5 }' "/proc/$1/limits"; }
+most=1048576
+(((0x$(sed -n 's/^CapEff:\t//p' /proc/1/status) >> 24) & 1)) || [ "$(files 1)" -ge "$most" ] || most=$(files 1)
+is "the unit asks for a million open files" 1048576 "$(property LimitNOFILE)"
+is "it gets as many as the machine can give" "$most" "$(files "$main")"
 for dir in /var/lib/keygate /run/keygate /var/log/keygate; do
     is "$dir is its own alone" "700 keygate:keygate" "$(stat -c '%a %U:%G' "$dir")"
 done
@@ -102,12 +107,12 @@ ok "another user can't read the credential"
 # It serves; the mock's answer shows that the credential reached it and was swapped in.
 token=$(keygate token create -c "$config" --name box --json | sed -n 's/.*"token": *"\([^"]*\)".*/\1/p')
 [ -n "$token" ] || fail "a token is created beside the running service"
-eventually test "$(ask "$token")" = 200 || fail "the token opens the gate: $(ask "$token")"
+opens() { [ "$(ask "$token")" = 200 ]; }
+eventually opens || fail "the token opens the gate: $(ask "$token")"
 ok "the token opens the gate, the key opens the provider"
 is "the token does not open the provider" 401 "$(ask "$token" "${mock#*:}")"
 is "a wrong token is refused" 401 "$(ask ptk_nobody)"
-has "the running service answers its operator" "" "$(keygate status -c "$config" || echo failed)"
-keygate status -c "$config" > /dev/null || fail "root may ask for the status"
+has "root may ask the running service for its status" uptime_seconds "$(keygate status -c "$config" 2>&1)"
 
 # A good reload changes what it does.
 second=ptk_added_by_a_reload
