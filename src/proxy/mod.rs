@@ -1,8 +1,11 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
-//! - [`admit`]: the gate. - [`upstream_request`]: the swap. - [`request_body`],
-//! [`response_body`]: what passes. - [`response`], [`held`], [`location`]: the way back.
-//! - [`reject`]: every denial. - [`finish`]: log and counters.
+//! - [`admit`]: the gate
+//! - [`upstream_request`]: the swap
+//! - [`request_body`], [`response_body`]: what passes
+//! - [`response`], [`held`], [`location`]: the way back
+//! - [`reject`]: every denial
+//! - [`finish`]: log and counters
 
 mod admit;
 mod canonical;
