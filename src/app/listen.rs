@@ -3,12 +3,12 @@
 use super::StartError;
 use pingora_core::listeners::Listeners;
 use pingora_core::server::{Fds, ListenFds};
+use pingora_runtime::Runtime;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use tokio::net::TcpSocket;
-use tokio::runtime::{Builder, Runtime};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -20,13 +20,10 @@ pub(super) struct Bound {
     pub(super) fds: ListenFds,
 }
 
-/// A runtime with so many workers. One worker needs no work stealing, and costs less without.
-pub(super) fn runtime(threads: usize) -> io::Result<Runtime> {
-    Builder::new_multi_thread()
-        .worker_threads(threads.max(1))
-        .thread_name("keygate")
-        .enable_all()
-        .build()
+/// A pool of single-threaded runtimes: each connection stays on the thread that it was given to,
+/// so that nothing is stolen and nobody is woken for it.
+pub(super) fn runtime(threads: usize) -> Runtime {
+    Runtime::new_no_steal(threads.max(1), "keygate")
 }
 
 /// Binds every address. Port 0 takes a free one: the socket is handed over, never let go.

@@ -31,12 +31,12 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
+use pingora_runtime::Runtime;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// Why the gateway could not start.
@@ -87,7 +87,7 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     let threads = options.threads.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
-    let runtime = listen::runtime(threads).map_err(|e| StartError::new("starting threads", e))?;
+    let runtime = listen::runtime(threads);
     let metrics = Metrics::new().map_err(|e| StartError::new("metrics", e))?;
     let access_log = AccessLog::open(&config.access_log)
         .map_err(|e| StartError::new("opening the access log", e))?;
@@ -165,12 +165,13 @@ impl Running {
 
     /// The runtime that serves.
     pub fn runtime(&self) -> Option<&tokio::runtime::Handle> {
-        self.runtime.as_ref().map(Runtime::handle)
+        self.runtime.as_ref().map(Runtime::get_handle)
     }
 
     /// Binds everything and begins to serve.
     fn open(&mut self, threads: usize, with_control: bool) -> Result<(), StartError> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
+        let runtime = runtime.get_handle();
         let _inside = runtime.enter();
         let snapshot = self.gateway.snapshot.load_full();
         let bound = listen::bind(&snapshot.config.listen)?;
@@ -219,7 +220,7 @@ impl Running {
         self.accept.send_replace(true);
         let limit = self.gateway.snapshot.load().config.limits.drain;
         if let Some(runtime) = self.runtime.take() {
-            let cut = runtime.block_on(drain(&self.gateway.registry, limit));
+            let cut = runtime.get_handle().block_on(drain(&self.gateway.registry, limit));
             if cut > 0 {
                 info!("{cut} sessions were open when the drain time ended");
             }
@@ -234,8 +235,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.accept.send_replace(true);
         self.serve_admin.send_replace(true);
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        // The threads end when the runtime's controls are dropped.
+        self.runtime = None;
     }
 }
