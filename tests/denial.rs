@@ -12,7 +12,7 @@ async fn denials_have_the_shape_of_the_provider_that_the_route_leads_to() {
     let denied = |target: &str| setup.request("POST", target).json("{}");
     let openai = denied("/v1/chat/completions").send().await;
     openai.assert_denied(401, "token_missing");
-    let message = "no token was sent; send it as 'Authorization: Bearer <token>'";
+    let message = "no token was sent; send it as 'Authorization: Bearer TOKEN'";
     assert_eq!(
         openai.json(),
         json!({"error": {"message": message, "type": "authentication_error", "code": "token_missing", "param": null}})

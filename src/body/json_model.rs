@@ -206,7 +206,7 @@ fn step<'a>(paths: &[&'a [&'a str]], key: &str) -> Vec<&'a [&'a str]> {
         Some((first, rest)) if first.eq_ignore_ascii_case(key) => Some(rest),
         _ => None,
     };
-    paths.iter().filter_map(|p| fits(p)).collect()
+    paths.iter().filter_map(fits).collect()
 }
 
 /// A model's name: text, not empty, no blanks around it, no control characters in it.

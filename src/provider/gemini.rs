@@ -54,7 +54,7 @@ const REPEATING: [&str; 6] = [
 ];
 
 /// The path below the version.
-fn versioned<'a>(path: &'a str) -> Option<&'a str> {
+fn versioned(path: &str) -> Option<&str> {
     VERSIONS.iter().find_map(|version| below(path, version)).filter(|rest| !rest.is_empty())
 }
 

@@ -17,7 +17,6 @@ use crate::slot::place::QueryNames;
 use crate::token::Token;
 use crate::values::ids::TokenDigest;
 use crate::values::net::AddressKey;
-use crate::ws::frame::Tracker;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 use pingora_core::Result;
@@ -114,7 +113,7 @@ fn enter(
         body: 0,
         max_body: asked.max_body,
         held: None,
-        frames: asked.upgrade.then(|| Box::new([Tracker::default(), Tracker::default()])),
+        frames: asked.upgrade.then(Box::default),
         refusal: None,
     }));
 }

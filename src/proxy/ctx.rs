@@ -69,9 +69,25 @@ pub struct Flight {
     /// An error answer that is being read before anybody sees it.
     pub held: Option<Held>,
     /// Frames from the caller, and to it.
-    pub frames: Option<Box<[Tracker; 2]>>,
+    pub frames: Option<Box<Frames>>,
     /// A refusal of a later phase, to be answered when Pingora gives up.
     pub refusal: Option<Denial>,
+}
+
+/// Where both directions of a socket stand.
+#[derive(Default)]
+pub struct Frames {
+    /// From the caller.
+    pub up: Tracker,
+    /// To the caller.
+    pub down: Tracker,
+}
+
+impl Frames {
+    /// Whether a close frame of ours would land between frames, and none has gone before.
+    pub fn may_close(&self) -> bool {
+        self.down.at_boundary() && !self.down.closed()
+    }
 }
 
 /// An error answer of the provider, kept back until it was searched.

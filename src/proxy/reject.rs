@@ -123,7 +123,8 @@ fn header(session: &Session, ctx: &Ctx, denial: &Denial, sent: bool) -> Result<R
         _ => {}
     }
     let request = &session.req_header().headers;
-    cors::response(&ctx.snapshot.config.cors, request, |name, value| {
+    let kind = ctx.provider().map(|p| p.kind);
+    cors::response(&ctx.snapshot.config.cors, kind, request, |name, value| {
         let result = if name == VARY {
             header.append_header(name, value).map(|_| ())
         } else {

@@ -33,7 +33,7 @@ pub(super) async fn pass(
         }
         if upgraded && let Some(frames) = &mut flight.frames {
             let limit = ctx.snapshot.config.limits.max_ws_message;
-            if frames[0].follow(chunk, limit).is_err() {
+            if frames.up.follow(chunk, limit).is_err() {
                 *body = None;
                 flight.entry.live().connection.cut(Cut::MessageTooBig);
                 return refuse(ctx, Code::MessageTooBig);
@@ -51,10 +51,15 @@ pub(super) async fn pass(
 async fn say_goodbye(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let Stage::Passed(flight) = &ctx.stage else { return Ok(()) };
     let Some(why) = flight.entry.live().connection.was_cut() else { return Ok(()) };
-    let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
+    let free = flight.frames.as_ref().is_some_and(|f| f.may_close());
     ctx.note.denial = Some(why.code());
     if free {
-        session.write_response_body(Some(close::frame(why.code().close_status(), why.code().as_str()).into()), false).await?;
+        session
+            .write_response_body(
+                Some(close::frame(why.code().close_status(), why.code().as_str()).into()),
+                false,
+            )
+            .await?;
     }
     Ok(())
 }

@@ -101,7 +101,8 @@ pub(super) fn dress(
         }
     }
     let mut result = Ok(());
-    cors::response(&ctx.snapshot.config.cors, &session.req_header().headers, |name, value| {
+    let asked = &session.req_header().headers;
+    cors::response(&ctx.snapshot.config.cors, kind, asked, |name, value| {
         let set = if name == VARY {
             header.append_header(name, value).map(|_| ())
         } else {
@@ -144,7 +145,7 @@ fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) {
     let leaking: Vec<_> = header
         .headers
         .iter()
-        .filter(|(_, value)| value.len() >= 8 && redactor.contains(value.as_bytes()))
+        .filter(|(_, value)| redactor.contains(value.as_bytes()))
         .map(|(name, _)| name.clone())
         .collect();
     if !leaking.is_empty() {

@@ -95,9 +95,14 @@ async fn end_socket(session: &mut Session, ctx: &mut Ctx, denial: Option<Denial>
     let code = denial.as_ref().map(|d| d.code);
     note(ctx, denial);
     let Stage::Passed(flight) = &ctx.stage else { return Ok(0) };
-    let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
+    let free = flight.frames.as_ref().is_some_and(|f| f.may_close());
     if let (Some(code), true) = (code, free) {
-        session.write_response_body(Some(close::frame(code.close_status(), code.as_str()).into()), true).await?;
+        session
+            .write_response_body(
+                Some(close::frame(code.close_status(), code.as_str()).into()),
+                true,
+            )
+            .await?;
     }
     Ok(0)
 }
