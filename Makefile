@@ -15,7 +15,7 @@ build: deps
 
 test: deps deps-test
 	rm -rf target/canary
-	cargo test --all-targets -- --quiet
+	cargo test --lib --bins --tests -- --quiet
 	cargo test --doc
 	cargo test --test main -- --ignored nothing_leaked --quiet
 
