@@ -27,7 +27,7 @@ use crate::token::store::TokenStore;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
 use listen::Bound;
-use log::info;
+use log::{info, warn};
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::Service as _;
@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
 use threads::Threads;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Why the gateway could not start.
@@ -166,7 +167,7 @@ impl Running {
     }
 
     /// The runtime that serves.
-    pub fn runtime(&self) -> Option<&tokio::runtime::Handle> {
+    pub fn runtime(&self) -> Option<&Handle> {
         self.pool.as_ref().map(Threads::first)
     }
 
@@ -193,15 +194,30 @@ impl Running {
             runtime.spawn(control::admin::serve(listener, self.operator.clone(), stop));
         }
         if with_control {
-            let path = snapshot.config.control_socket();
-            let listener = control::socket::bind(&path).map_err(|e| {
-                StartError::new(format!("binding the control socket {}", path.display()), e)
-            })?;
-            let stop = self.serve_admin.subscribe();
-            runtime.spawn(control::socket::serve(listener, self.operator.clone(), stop));
+            self.open_control(runtime, &snapshot.config)?;
         }
         self.operator.opened();
         Ok(())
+    }
+
+    /// The control socket. Without a store its directory is systemd's to make: where there is none,
+    /// the gateway serves all the same, and SIGHUP still reloads.
+    fn open_control(&self, runtime: &Handle, config: &Config) -> Result<(), StartError> {
+        let path = config.control_socket();
+        match control::socket::bind(&path) {
+            Ok(listener) => {
+                let stop = self.serve_admin.subscribe();
+                runtime.spawn(control::socket::serve(listener, self.operator.clone(), stop));
+                Ok(())
+            }
+            Err(e) if config.store.is_none() => {
+                warn!("no control socket at {}, reload by SIGHUP: {e}", path.display());
+                Ok(())
+            }
+            Err(e) => {
+                Err(StartError::new(format!("binding the control socket {}", path.display()), e))
+            }
+        }
     }
 
     /// One per thread: each keeps its own connections to the providers.
