@@ -9,6 +9,8 @@ mod cut;
 #[cfg(test)]
 mod denial;
 #[cfg(test)]
+mod evasion;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod house;

@@ -193,7 +193,9 @@ impl<'a> Asked<'a> {
 
 impl policy::Request for Asked<'_> {
     fn framing(&mut self) -> Result<(), Denial> {
-        canonical::framing(self.headers(), self.session.req_header().version)
+        let request = self.session.req_header();
+        canonical::framing(&request.headers, request.version)?;
+        if self.found.upgrade { canonical::handshake(request) } else { Ok(()) }
     }
 
     fn host(&mut self) -> Result<(), Denial> {
@@ -299,7 +301,7 @@ impl policy::Request for Asked<'_> {
         let raw: Box<str> = self.raw_path().into();
         let path = Path::new(&raw);
         let places = (reached.api.models)(provider, &self.session.req_header().method, &path);
-        let reads = models::reads_body(&places, self.session, self.found.upgrade);
+        let reads = models::reads_body(&places, self.session);
         if reads && self.found.expects_continue && !self.found.continued {
             self.found.continued = true;
             let sent = self.session.write_continue_response().await;

@@ -6,6 +6,7 @@
 
 use crate::policy::{Code, Denial};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 
 const MAX_FIELDS: usize = 100;
@@ -45,6 +46,20 @@ pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<(), Denia
         }
     }
     Ok(())
+}
+
+/// Step 1, of a WebSocket handshake: a GET without a body (RFC 6455 section 4.1). Whatever came
+/// along with it would reach the provider as a body that nobody has looked into.
+///
+/// # Errors
+/// 400 `malformed_request`.
+pub(crate) fn handshake(request: &Parts) -> Result<(), Denial> {
+    let length = request.headers.get(CONTENT_LENGTH).is_some_and(|l| l.as_bytes() != b"0");
+    let chunked = request.headers.contains_key(TRANSFER_ENCODING);
+    if request.method == Method::GET && !length && !chunked {
+        return Ok(());
+    }
+    Err(Denial::new(Code::MalformedRequest, "a WebSocket handshake is a GET without a body"))
 }
 
 /// Step 2: one `Host`, equal to the authority of an absolute target. Gives it as it was sent.

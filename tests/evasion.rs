@@ -1,0 +1,32 @@
+//! Ways around the gate's checks, and what each comes to.
+
+use crate::support::client::Raw;
+use crate::support::gateway::{ALL, Setup};
+use crate::support::upstream::Answer;
+use crate::support::ws;
+use keygate::store::Sqlite;
+use keygate::token::store::{Change, Record, TokenStore};
+use keygate::values::ids::TokenDigest;
+use std::time::Duration;
+
+const FORBIDDEN: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+#[tokio::test]
+async fn upgrade_does_not_hide_a_body_from_the_model_check() {
+    let setup = Setup::all().await;
+    for connection in ["Upgrade", "keep-alive"] {
+        let answer = setup
+            .request("POST", "/v1/chat/completions?model=gpt-4o-mini")
+            .bearer(setup.token("scoped"))
+            .header("Connection", connection)
+            .header("Upgrade", "websocket")
+            .json(FORBIDDEN)
+            .send()
+            .await;
+        assert!(answer.status >= 400, "{connection}: {} {}", answer.status, answer.text());
+        assert!(
+            setup.upstream.received().is_empty(),
+            "the upstream of a denied request saw nothing"
+        );
+    }
+}
