@@ -30,3 +30,26 @@ async fn upgrade_does_not_hide_a_body_from_the_model_check() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_encoded_path_does_not_hide_the_model_in_it() {
+    let setup = Setup::all().await;
+    for target in [
+        "/v1beta/m%6fdels/gemini-2.5-pro:generateContent?model=gemini-2.5-flash",
+        "/v1beta/m%6fdels/gemini-2.5-pro:generateContent",
+        "/v1%62eta/models/gemini-2.5-pro:generateContent",
+        "/gemini/v1%62eta/models/gemini-2.5-pro:generateContent",
+    ] {
+        let answer = setup
+            .request("POST", target)
+            .bearer(setup.token("scoped"))
+            .json(r#"{"model":"gemini-2.5-flash"}"#)
+            .send()
+            .await;
+        assert!(
+            answer.status >= 400 && setup.upstream.received().is_empty(),
+            "{target}: {}",
+            answer.status
+        );
+    }
+}
