@@ -53,3 +53,17 @@ async fn an_encoded_path_does_not_hide_the_model_in_it() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_model_in_the_query_does_not_stand_for_those_in_frames() {
+    let setup = Setup::all().await;
+    setup.upstream.answer(Answer::websocket());
+    let auth = format!("Bearer {}", setup.token("scoped"));
+    for path in [
+        "/v1/responses?model=gpt-4o-mini",
+        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?model=gemini-2.5-flash",
+    ] {
+        let refused = ws::connect(setup.addr(), path, &[("Authorization", &auth)], &[]).await;
+        assert!(refused.is_err(), "{path}: frames choose the model there");
+    }
+}

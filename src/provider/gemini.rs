@@ -102,7 +102,7 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
     }
     if path.trimmed().starts_with(LIVE) {
         // The first message of the socket names it; nothing in the URL does.
-        return ModelPlaces { expected: true, ..ModelPlaces::NONE };
+        return ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE };
     }
     let raw = path.raw().trim_end_matches('/');
     let rest = versioned(raw).unwrap_or_default();

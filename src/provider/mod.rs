@@ -74,6 +74,8 @@ pub enum BodyPlaces<'a> {
     },
     /// A field of a multipart body.
     Multipart,
+    /// Messages of a socket, each with its own; nothing in the URL stands for them.
+    Frames,
 }
 
 impl ModelPlaces<'_> {

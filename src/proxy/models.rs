@@ -48,6 +48,10 @@ pub(super) async fn collect(
     reads_body: bool,
 ) -> Result<Named, Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
+    if places.body == BodyPlaces::Frames {
+        // Frames are not read: such a request has named no model yet.
+        return Ok(named);
+    }
     if let Some(segment) = &places.path {
         named.models.push(decoded(segment)?);
     }
@@ -67,7 +71,7 @@ pub(super) async fn collect(
         return Ok(named);
     }
     match &places.body {
-        BodyPlaces::None => {}
+        BodyPlaces::None | BodyPlaces::Frames => {}
         BodyPlaces::Multipart => {
             return Err(Denial::new(
                 Code::UnsupportedBody,
