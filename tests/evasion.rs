@@ -67,3 +67,56 @@ async fn a_model_in_the_query_does_not_stand_for_those_in_frames() {
         assert!(refused.is_err(), "{path}: frames choose the model there");
     }
 }
+
+#[tokio::test]
+async fn a_token_disabled_while_its_body_is_read_does_not_pass() {
+    let yaml = ALL.to_owned();
+    let setup = Setup::with(&yaml).await;
+    let token = crate::support::canary::token();
+    let store = Sqlite::open(setup.dir().join("keygate.db")).expect("opens");
+    let record = Record {
+        id: "tok_test".into(),
+        name: "test".into(),
+        digest: TokenDigest::of(token.as_bytes()),
+        last4: "test".into(),
+        created_at: 1,
+        expires_at: None,
+        disabled: false,
+        policy: Some("scoped".into()),
+        grant: None,
+        last_used_at: None,
+    };
+    store.create(&record).expect("created");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let body = r#"{"model":"gpt-4o-mini"}"#;
+    let mut raw = Raw::connect(setup.addr()).await;
+    raw.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{}",
+        body.len(),
+        &body[..5]
+    ))
+    .await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    store.update(&record.id, &Change { disabled: Some(true), ..Change::default() }).expect("ok");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    raw.send(&body[5..]).await;
+    let answer = raw.read_response().await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
+    assert!(setup.upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_on_a_named_path_without_a_model_passes_and_outlives_a_reload() {
+    let yaml = ALL
+        .replace("policies:", "policies:\n  files: { models: [m], paths: ['/v1/files*'] }")
+        + "  - { name: files, sha256: $SHA(files), policy: files }\n";
+    let mut setup = Setup::with(&yaml).await;
+    setup.upstream.answer(Answer::sse(["one", "two"]).gated());
+    let get = setup.request("GET", "/v1/files/f/content").bearer(setup.token("files"));
+    let mut open = get.open().await;
+    setup.upstream.release();
+    assert_eq!(open.next_event().await.expect("an event").data, "one");
+    setup.reload(&yaml).await.expect("nothing has changed");
+    setup.upstream.release();
+    assert!(open.rest().await.complete, "nothing of its grant has changed");
+}

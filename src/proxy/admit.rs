@@ -52,6 +52,10 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
             };
             enter(gateway, session, ctx, &asked, permit, connection);
+            // What was revoked while the body was read found nothing in the registry to cut.
+            if ctx.flight().is_some_and(|f| !gateway.still_allows(f.entry.live())) {
+                return reject::answer(gateway, session, ctx, Code::TokenInvalid.into()).await;
+            }
             Ok(false)
         }
         Err(denial) => {
@@ -85,6 +89,7 @@ fn enter(
 ) {
     let config = &ctx.snapshot.config;
     let Some(provider) = config.providers.get(asked.route.provider) else { return };
+    let scoped = policy::granted(config, permit.token()).is_ok_and(|g| g.models.is_some());
     let now = gateway.clock.steady_ms();
     let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
     let live = Live {
@@ -95,6 +100,7 @@ fn enter(
             class: asked.class,
             method: session.req_header().method.clone(),
             model: permit.model().map(Into::into),
+            modelless: scoped && permit.model().is_none(),
         },
         connection,
         started_ms: now,
