@@ -120,3 +120,15 @@ async fn a_session_on_a_named_path_without_a_model_passes_and_outlives_a_reload(
     setup.upstream.release();
     assert!(open.rest().await.complete, "nothing of its grant has changed");
 }
+
+#[tokio::test]
+async fn another_spelling_of_model_is_no_way_around() {
+    let setup = Setup::all().await;
+    let answer = setup
+        .request("POST", "/v1/chat/completions?model=gpt-4o-mini")
+        .bearer(setup.token("scoped"))
+        .json(r#"{"Model":"gpt-4o"}"#)
+        .send()
+        .await;
+    assert!(answer.status >= 400 && setup.upstream.received().is_empty(), "{}", answer.status);
+}

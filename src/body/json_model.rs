@@ -123,11 +123,15 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
                 if std::mem::replace(seen, true) {
                     return Err(self.state.refuse(Refused::Duplicate));
                 }
+                let name = map.next_value_seed(Name(self.state))?;
+                // In another case it is what some servers read, and others don't: it must be
+                // allowed, and names no model.
                 if self.wanted.main.contains(&&*key) {
-                    let name = map.next_value_seed(Name(self.state))?;
                     self.state.found.main.push(name);
-                    continue;
+                } else {
+                    self.state.found.further.push(name);
                 }
+                continue;
             }
             let below = step(self.wanted.further, &key);
             if below.is_empty() {
@@ -325,7 +329,9 @@ mod tests {
         ] {
             assert_eq!(names(body), Err(Refused::Duplicate), "{body}");
         }
-        assert_eq!(names(r#"{"Model":"a"}"#), Ok(vec![]), "another spelling alone names nothing");
+        let other = scan(br#"{"Model":"a"}"#, WANTED).unwrap();
+        assert!(other.main.is_empty(), "another spelling alone names nothing");
+        assert_eq!(&*other.further, ["a".into()], "but must be allowed: some servers fold case");
     }
 
     #[test]
