@@ -122,6 +122,18 @@ async fn a_session_on_a_named_path_without_a_model_passes_and_outlives_a_reload(
 }
 
 #[tokio::test]
+async fn the_double_slash_form_is_exact() {
+    let setup = Setup::all().await;
+    for target in [
+        "/v1/files//ws/google.ai.generativelanguage.x",
+        "/openai/v1//ws/google.ai.generativelanguage.x",
+    ] {
+        let answer = setup.request("GET", target).bearer(setup.token("free")).send().await;
+        assert_eq!(answer.status, 400, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn another_spelling_of_model_is_no_way_around() {
     let setup = Setup::all().await;
     let answer = setup

@@ -242,6 +242,9 @@ impl policy::Request for Asked<'_> {
         self.note.provider = Some(route.provider);
         let (provider, reached) = self.reached().ok_or(Code::InternalError)?;
         let path = Path::new(self.raw_path());
+        if path.raw().contains("//") {
+            return Err(Denial::new(Code::MalformedRequest, "the path holds '//'"));
+        }
         if canonical::has_slash(path.raw()) && !models::segments_may_hold_slashes(provider, &path) {
             return Err(Denial::new(Code::MalformedRequest, "the path holds an encoded '/'"));
         }
