@@ -122,6 +122,31 @@ async fn a_session_on_a_named_path_without_a_model_passes_and_outlives_a_reload(
 }
 
 #[tokio::test]
+async fn an_absolute_target_becomes_the_providers_own() {
+    let setup = Setup::all().await;
+    for target in [
+        "http://h/v1/models",
+        "http://evil/v1/models",
+        "HTTP://h/v1/models?key=x",
+        "h:80",
+        "*",
+        "//evil.test/v1/models",
+        "http:///v1/models",
+        "/v1/models#f",
+        "http://u@h/v1/models",
+        "http://h",
+    ] {
+        let mut raw = Raw::connect(setup.addr()).await;
+        raw.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n", setup.token("free"))).await;
+        let (bytes, _) = raw.read_until_close().await;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    for r in setup.upstream.received() {
+        assert_eq!(r.target, "/v1/models");
+    }
+}
+
+#[tokio::test]
 async fn the_double_slash_form_is_exact() {
     let setup = Setup::all().await;
     for target in [
