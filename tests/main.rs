@@ -11,6 +11,8 @@ mod denial;
 #[cfg(test)]
 mod evasion;
 #[cfg(test)]
+mod fault;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod house;

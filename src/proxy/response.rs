@@ -89,7 +89,7 @@ pub(super) fn dress(
     }
     ctx.note.status = status;
     ctx.note.transport = Some(transport(header));
-    hide_keys(gateway, header, ctx);
+    hide_keys(gateway, header, ctx)?;
     let kind = ctx.provider().map(|p| p.kind);
     if kind != Some(Kind::Generic) {
         header.remove_header(&SET_COOKIE);
@@ -139,7 +139,7 @@ fn transport(header: &ResponseHeader) -> Transport {
 }
 
 /// A header in which the provider echoes a key goes no further.
-fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) {
+fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     let redactor = &ctx.snapshot.redactor;
     let leaking: Vec<_> = header
         .headers
@@ -153,6 +153,11 @@ fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) {
     for name in leaking {
         header.remove_header(&name);
     }
+    // HTTP/1.1 ignores the phrase (RFC 9112 section 4), and a provider can write what it likes.
+    if header.get_reason_phrase() != header.status.canonical_reason() {
+        header.set_reason_phrase(header.status.canonical_reason())?;
+    }
+    Ok(())
 }
 
 /// A browser fails if it offered protocols and none is chosen: then it is our own, `keygate`.
