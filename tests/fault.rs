@@ -23,3 +23,27 @@ async fn a_reason_phrase_carries_no_key() {
         assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
     }
 }
+
+#[tokio::test]
+async fn an_interim_answer_carries_no_key() {
+    let setup = Setup::all().await;
+    let key = setup.key("openai").to_owned();
+    for interim in [100, 102, 103, 199] {
+        setup.upstream.answer(Answer::raw(format!(
+            "HTTP/1.1 {interim} X\r\nX-Echo: {key}\r\nSet-Cookie: a=b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{{}}"
+        )));
+        let mut raw = Raw::connect(setup.addr()).await;
+        raw.send(
+            setup
+                .chat("free")
+                .header("Connection", "close")
+                .header("Expect", "100-continue")
+                .to_bytes(),
+        )
+        .await;
+        let (bytes, _) = raw.read_until_close().await;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(!text.contains(&key), "{text}");
+        assert!(text.contains("200 OK"), "{text}");
+    }
+}

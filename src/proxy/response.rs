@@ -30,7 +30,9 @@ pub(super) fn receive(
 ) -> Result<()> {
     let status = header.status.as_u16();
     if header.status.is_informational() && status != 101 {
-        return Ok(());
+        // What a provider says meanwhile is not for the caller: nobody searches it for keys. The
+        // 100 that a caller waits for is ours.
+        return skip(session, header);
     }
     let elapsed = ctx.elapsed_us();
     ctx.note.first_byte_us.get_or_insert(elapsed);
@@ -55,10 +57,13 @@ pub(super) fn receive(
         complete: false,
         overflow: false,
     });
-    // 103 is skipped by the downstream session as it is told here, body filters still run.
+    skip(session, header)
+}
+
+/// 103 is skipped by the downstream session as it is told here, body filters still run.
+fn skip(session: &mut Session, header: &mut ResponseHeader) -> Result<()> {
     session.as_mut().set_ignore_info_resp(true);
-    header.set_status(StatusCode::EARLY_HINTS)?;
-    Ok(())
+    header.set_status(StatusCode::EARLY_HINTS)
 }
 
 /// Our key is the problem: the caller's token is not, and nothing of the answer passes.
