@@ -47,3 +47,40 @@ async fn an_interim_answer_carries_no_key() {
         assert!(text.contains("200 OK"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_101_nobody_asked_for_is_a_bad_upstream() {
+    let setup = Setup::all().await;
+    let key = setup.key("openai").to_owned();
+    setup.upstream.answer(Answer::raw(format!(
+        "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n{key}"
+    )));
+    let answer = setup.chat("free").send().await;
+    assert_eq!(answer.status, 502);
+    setup.assert_nothing_is_left_open().await;
+}
+
+#[tokio::test]
+async fn a_refused_socket_does_not_point_at_the_key() {
+    // Location to the provider with its key in the query, of a gemini socket.
+    let setup = Setup::all().await;
+    let key = setup.key("gemini").to_owned();
+    setup.upstream.answer(
+        Answer::json(307, "{}")
+            .header("Location", format!("/ws/google.ai.generativelanguage.x?key={key}"))
+            .header("Link", format!("</x?key={}>", key.replace('-', "%2D"))),
+    );
+    let auth = format!("Bearer {}", setup.token("free"));
+    let refused = ws::connect(
+        setup.addr(),
+        "/ws/google.ai.generativelanguage.x",
+        &[("Authorization", &auth)],
+        &[],
+    )
+    .await
+    .err()
+    .expect("refused");
+    assert_eq!(refused.status, 307);
+    assert!(refused.header("location").is_none() && refused.header("link").is_none());
+    setup.assert_nothing_is_left_open().await;
+}

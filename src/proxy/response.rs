@@ -38,6 +38,10 @@ pub(super) fn receive(
     ctx.note.first_byte_us.get_or_insert(elapsed);
     let method = session.req_header().method.clone();
     let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
+    if status == 101 && !flight.upgrade {
+        let why = "it switched protocols, which nobody had asked for";
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+    }
     let live = flight.entry.live();
     live.first_byte_due_ms.store(0, Relaxed);
     live.moved_ms.store(gateway.clock.steady_ms(), Relaxed);
