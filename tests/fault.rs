@@ -84,3 +84,77 @@ async fn a_refused_socket_does_not_point_at_the_key() {
     assert!(refused.header("location").is_none() && refused.header("link").is_none());
     setup.assert_nothing_is_left_open().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_early_is_seen() {
+    let setup = Setup::all().await;
+    for status in [200, 400, 413, 401] {
+        setup.upstream.answer(Answer::json(status, "{}").early());
+        let answer = setup
+            .request("POST", "/v1/files")
+            .bearer(setup.token("free"))
+            .body("text/plain", vec![b'x'; 5 << 20])
+            .sends_first()
+            .send()
+            .await;
+        let expected = if status == 401 { 502 } else { status };
+        assert_eq!(answer.status, expected);
+    }
+    setup.assert_nothing_is_left_open().await;
+}
+
+#[tokio::test]
+async fn errors_after_100_are_seen() {
+    let yaml = format!("{ALL}limits: {{ upstream_first_byte_timeout: 1s }}\n");
+    let setup = Setup::at(&yaml, Clock::system()).await;
+    for (answer, status) in [
+        (Answer::json(400, "{}"), 400),
+        (Answer::json(401, "{}"), 502),
+        (Answer::reset(), 502),
+        (Answer::hang(), 504),
+    ] {
+        setup.upstream.answer(answer);
+        for token in ["free", "scoped"] {
+            let answer = setup
+                .request("POST", "/v1/chat/completions")
+                .bearer(setup.token(token))
+                .header("Expect", "100-continue")
+                .json(r#"{"model":"gpt-4o-mini"}"#)
+                .send()
+                .await;
+            assert_eq!(answer.status, status, "{token}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_exactly_64_kib_passes() {
+    let setup = Setup::all().await;
+    let mut body = r#"{"model":"gpt-4o-mini","pad":""#.to_owned();
+    body.push_str(&"x".repeat((64 << 10) - body.len() - 2));
+    body.push_str("\"}");
+    assert_eq!(body.len(), 65_536);
+    for chunk in [None, Some(1000)] {
+        let mut request =
+            setup.request("POST", "/v1/chat/completions").bearer(setup.token("scoped")).json(&body);
+        if let Some(size) = chunk {
+            request = request.chunked(size);
+        }
+        request.send().await.assert_status(200);
+    }
+    assert!(setup.upstream.received().iter().all(|r| r.body == body.as_bytes()));
+}
+
+#[tokio::test]
+async fn a_denied_head_has_no_body_and_the_connection_goes_on() {
+    let setup = Setup::all().await;
+    let mut raw = Raw::connect(setup.addr()).await;
+    for _ in 0..2 {
+        raw.send(setup.request("HEAD", "/v1/models").to_bytes()).await;
+        let head = raw.read_response_to_head().await;
+        assert_eq!(head.status, 401);
+    }
+    setup.upstream.answer(Answer::json(400, r#"{"error":1}"#));
+    raw.send(setup.request("GET", "/v1/models").bearer(setup.token("free")).to_bytes()).await;
+    raw.read_response().await.assert_status(400);
+}
