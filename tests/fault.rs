@@ -104,6 +104,28 @@ async fn an_answer_that_comes_early_is_seen() {
 }
 
 #[tokio::test]
+async fn a_caller_that_was_told_to_go_on_sees_a_late_refusal() {
+    let refusing = Refusing::reserve();
+    let setup = Setup::with(&ALL.replace("$UPSTREAM", &refusing.url())).await;
+    for _ in 0..5 {
+        let mut raw = Raw::connect(setup.addr()).await;
+        raw.send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nExpect: 100-continue\r\nContent-Length: 5000000\r\n\r\n",
+            setup.token("free")
+        )).await;
+        let go = raw.read_some().await;
+        assert!(go.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&go));
+        // A blocking client sends everything before it reads.
+        let sent = raw.try_send(vec![b'x'; 5_000_000]).await;
+        let mut all = go;
+        all.extend(raw.read_until_close().await.0);
+        let text = String::from_utf8_lossy(&all).into_owned();
+        assert!(text.contains("upstream_unreachable"), "{sent:?} {text}");
+        sent.expect("no broken pipe");
+    }
+}
+
+#[tokio::test]
 async fn errors_after_100_are_seen() {
     let yaml = format!("{ALL}limits: {{ upstream_first_byte_timeout: 1s }}\n");
     let setup = Setup::at(&yaml, Clock::system()).await;

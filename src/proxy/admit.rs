@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicU64;
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let snapshot = ctx.snapshot.clone();
     keep_alive(gateway, session, &snapshot);
-    let (verdict, mut asked) = {
+    let (verdict, asked) = {
         let mut asked = Asked::new(session, &snapshot, &mut ctx.note);
         let rules = Rules {
             config: &snapshot.config,
@@ -41,12 +41,13 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
         let verdict = policy::check(rules, &mut asked).await;
         (verdict, asked.end())
     };
+    ctx.continued = asked.continued;
     match verdict {
         Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
         Ok(Verdict::Permit(permit)) => {
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
-                asked.continued = true;
+                ctx.continued = true;
             }
             let Some(connection) = ctx.connection.clone() else {
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
