@@ -104,6 +104,24 @@ async fn an_answer_that_comes_early_is_seen() {
 }
 
 #[tokio::test]
+async fn an_upload_that_moves_is_not_cut_at_the_first_byte_timeout() {
+    let yaml =
+        format!("{ALL}limits: {{ upstream_first_byte_timeout: 1s, stream_idle_timeout: 10s }}\n");
+    let setup = Setup::at(&yaml, Clock::system()).await;
+    let mut raw = Raw::connect(setup.addr()).await;
+    raw.send(format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nContent-Length: 40\r\n\r\n",
+        setup.token("free")
+    ))
+    .await;
+    for _ in 0..10 {
+        raw.try_send("abcd").await.expect("it is still open");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    raw.read_response().await.assert_status(200);
+}
+
+#[tokio::test]
 async fn a_caller_that_was_told_to_go_on_sees_a_late_refusal() {
     let refusing = Refusing::reserve();
     let setup = Setup::with(&ALL.replace("$UPSTREAM", &refusing.url())).await;
