@@ -122,6 +122,33 @@ async fn an_upload_that_moves_is_not_cut_at_the_first_byte_timeout() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_does_not_read_is_given_up() {
+    let yaml =
+        format!("{ALL}limits: {{ upstream_first_byte_timeout: 1s, stream_idle_timeout: 2s }}\n");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let yaml = yaml.replace("$UPSTREAM", &format!("http://{}", listener.local_addr().unwrap()));
+    let setup = Setup::at(&yaml, Clock::system()).await;
+    let held = tokio::spawn(async move {
+        let one = listener.accept().await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(one);
+    });
+    let request = setup
+        .request("POST", "/v1/chat/completions")
+        .bearer(setup.token("free"))
+        .body("text/plain", vec![b'x'; 30 << 20]);
+    let mut raw = Raw::connect(setup.addr()).await;
+    let answer =
+        tokio::time::timeout(Duration::from_secs(9), raw.exchange(&request.to_bytes(), false))
+            .await;
+    let open = setup.running().gateway().registry.open();
+    held.abort();
+    assert!(answer.is_ok(), "it hangs, {open} open");
+    answer.unwrap().expect("answered").assert_denied(504, "upstream_timeout");
+    setup.assert_nothing_is_left_open().await;
+}
+
+#[tokio::test]
 async fn a_caller_that_was_told_to_go_on_sees_a_late_refusal() {
     let refusing = Refusing::reserve();
     let setup = Setup::with(&ALL.replace("$UPSTREAM", &refusing.url())).await;
