@@ -49,6 +49,39 @@ async fn an_interim_answer_carries_no_key() {
 }
 
 #[tokio::test]
+async fn odd_error_answers_are_answered() {
+    let setup = Setup::all().await;
+    let key = setup.key("openai").to_owned();
+    for (n, answer) in [
+        "HTTP/1.1 400 X\r\nContent-Length: 00\r\n\r\n".to_owned(),
+        "HTTP/1.1 400 X\r\nContent-Length: 2\r\nConnection: keep-alive, x-foo\r\nX-Foo: 1\r\nTrailer: a\r\nUpgrade: h2c\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 400 X\r\n\r\n{}".to_owned(),
+        "HTTP/1.0 400 X\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 400 X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-T: KEY\r\n\r\n".replace("KEY", &key),
+        "HTTP/1.1 999 X\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 416 X\r\nContent-Length: 2\r\nContent-Range: bytes */3\r\n\r\n{}".to_owned(),
+        format!("HTTP/1.1 400 X\r\nContent-Length: {}\r\n\r\n{key}", key.len()),
+        "HTTP/1.1 407 X\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for version in ["1.1", "1.0"] {
+            setup.upstream.answer(Answer::raw(answer.clone()));
+            let bytes = setup.chat("free").header("Connection", "close").to_bytes();
+            let bytes = String::from_utf8(bytes).unwrap().replace("HTTP/1.1", &format!("HTTP/{version}"));
+            let mut raw = Raw::connect(setup.addr()).await;
+            raw.send(bytes).await;
+            let (bytes, _) = raw.read_until_close().await;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(text.starts_with("HTTP/1."), "{n} {version}: {text:?}");
+            assert!(!text.contains(&key));
+        }
+    }
+    setup.assert_nothing_is_left_open().await;
+}
+
+#[tokio::test]
 async fn a_101_nobody_asked_for_is_a_bad_upstream() {
     let setup = Setup::all().await;
     let key = setup.key("openai").to_owned();

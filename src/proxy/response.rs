@@ -51,7 +51,9 @@ pub(super) fn receive(
     if key_error::by_status(status) {
         return key_rejected(gateway, ctx);
     }
-    let empty = header.headers.get(CONTENT_LENGTH).is_some_and(|l| l.as_bytes() == b"0");
+    // However zero is written: without a body nothing would let a kept answer go.
+    let zero = |l: &http::HeaderValue| l.as_bytes().iter().all(|b| matches!(b, b'0' | b',' | b' '));
+    let empty = header.headers.get(CONTENT_LENGTH).is_some_and(zero);
     if method == Method::HEAD || empty {
         return Ok(());
     }
