@@ -94,6 +94,19 @@ async fn a_101_nobody_asked_for_is_a_bad_upstream() {
 }
 
 #[tokio::test]
+async fn an_http_1_0_caller_gets_no_chunks() {
+    let setup = Setup::all().await;
+    setup.upstream.answer(Answer::sse(["one", "two"]));
+    let bytes =
+        String::from_utf8(setup.chat("free").to_bytes()).unwrap().replace("HTTP/1.1", "HTTP/1.0");
+    let mut raw = Raw::connect(setup.addr()).await;
+    raw.send(bytes).await;
+    let (bytes, _) = raw.read_until_close().await;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(!text.to_lowercase().contains("chunked"), "{text}");
+}
+
+#[tokio::test]
 async fn a_refused_socket_does_not_point_at_the_key() {
     // Location to the provider with its key in the query, of a gemini socket.
     let setup = Setup::all().await;

@@ -14,8 +14,10 @@ use crate::provider::key_error;
 use crate::slot::extract::offers;
 use crate::telemetry::Transport;
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, VARY};
-use http::{Method, StatusCode};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, TRANSFER_ENCODING, VARY,
+};
+use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -129,6 +131,11 @@ pub(super) fn dress(
     }
     if status == 101 {
         choose_protocol(session, header)?;
+    }
+    if session.req_header().version == Version::HTTP_10 {
+        // RFC 9112 section 6.1: it can't read chunks; the body ends with the connection.
+        header.remove_header(&TRANSFER_ENCODING);
+        session.set_keepalive(None);
     }
     if gateway.draining.load(Acquire) {
         session.set_keepalive(None);
