@@ -252,7 +252,8 @@ async fn a_grant_with_models_is_held_to_them_wherever_they_are_named() {
 
 #[tokio::test]
 async fn minting_paths_are_never_forwarded_to_anybody() {
-    let setup = Setup::all().await;
+    let based = "providers:\n  based: { kind: openai, url: $UPSTREAM/api/v1, routes: [], keys: [{ file: $KEY(based) }] }";
+    let setup = Setup::with(&ALL.replace("providers:", based)).await;
     for path in [
         "/v1/client/tokens",
         "/v1/realtime/client_secrets",
@@ -262,6 +263,10 @@ async fn minting_paths_are_never_forwarded_to_anybody() {
         "/v1/realtime/translations/client_secrets",
         "/v1alpha/auth_tokens",
         "/gemini/v1beta/auth_tokens",
+        "/gemini/v1beta9/auth_tokens:create",
+        "/internal/v1/realtime/client_secrets",
+        "/based/realtime/client_secrets",
+        "/based/v1/realtime/client_secrets",
     ] {
         let answer =
             setup.request("POST", path).bearer(setup.token("free")).json("{}").send().await;

@@ -65,9 +65,7 @@ fn openai_path(path: &Path<'_>) -> Option<String> {
 }
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
-    if VERSIONS.iter().any(|v| path.is_at_or_below_any_case(&format!("{v}/auth_tokens")))
-        || path.is_at_or_below_any_case("/v1/client/tokens")
-    {
+    if mints(path) || path.is_at_or_below_any_case("/v1/client/tokens") {
         return Class::Minting;
     }
     if let Some(path) = openai_path(path) {
@@ -89,6 +87,13 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
         None if rest == "/interactions" && method == Method::POST => Class::Inference,
         None => Class::Stateful,
     }
+}
+
+/// `/{version}/auth_tokens`, whatever versions there are, and verbs on it.
+pub(super) fn mints(path: &Path<'_>) -> bool {
+    let second = path.trimmed().split('/').nth(2).unwrap_or_default();
+    let noun = second.split(':').next().unwrap_or_default();
+    noun.eq_ignore_ascii_case("auth_tokens")
 }
 
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {

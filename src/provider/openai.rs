@@ -81,7 +81,7 @@ pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
     }
 }
 
-fn mints(path: &Path<'_>) -> bool {
+pub(super) fn mints(path: &Path<'_>) -> bool {
     MINTING.iter().any(|p| path.is_at_or_below_any_case(p))
         || (path.is_at_or_below_any_case("/v1/organization")
             && path.trimmed().split('/').any(|segment| {

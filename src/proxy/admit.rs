@@ -8,7 +8,7 @@ use super::{forwarded, models, reject};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
-use crate::provider::path::Path;
+use crate::provider::{self, path::Path};
 use crate::provider::route::Route;
 use crate::session::connection::Connection;
 use crate::session::registry::{Live, Reach};
@@ -249,7 +249,11 @@ impl policy::Request for Asked<'_> {
         if canonical::has_slash(path.raw()) && !models::segments_may_hold_slashes(provider, &path) {
             return Err(Denial::new(Code::MalformedRequest, "the path holds an encoded '/'"));
         }
-        let class = (reached.api.class)(provider, &self.session.req_header().method, &path);
+        let class = if provider::mints(&provider.url.path, &path) {
+            Class::Minting
+        } else {
+            (reached.api.class)(provider, &self.session.req_header().method, &path)
+        };
         let upload = (reached.api.upload)(&path);
         let decoded = path.decoded().into();
         self.found.class = class;
