@@ -109,20 +109,21 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
         // The first message of the socket names it; nothing in the URL does.
         return ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE };
     }
-    let raw = path.raw().trim_end_matches('/');
-    let rest = versioned(raw).unwrap_or_default();
+    // The class sees the verb behind an encoded colon, so the model must end there too.
+    let raw = path.raw().replace("%3A", ":").replace("%3a", ":");
+    let rest = versioned(raw.trim_end_matches('/')).unwrap_or_default();
     let body = BodyPlaces::Json { main: vec!["model", "agent"], further: FURTHER };
     if let Some(model) = rest.strip_prefix("/models/") {
         let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
         // The bodies of these verbs may repeat the model: it has to agree.
         let repeats = REPEATING.iter().any(|verb| rest.ends_with(verb));
         let body = if repeats && method == Method::POST { body } else { BodyPlaces::None };
-        return ModelPlaces { body, ..ModelPlaces::in_path(model.into()) };
+        return ModelPlaces { body, ..ModelPlaces::in_path(model.to_owned().into()) };
     }
     if rest.starts_with("/tunedModels/") {
         let model = rest.trim_start_matches('/');
         let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
-        return ModelPlaces::in_path(model.into());
+        return ModelPlaces::in_path(model.to_owned().into());
     }
     match rest {
         "/interactions" | "/cachedContents" if method == Method::POST => {
@@ -170,6 +171,8 @@ mod tests {
     fn the_model_is_in_the_path() {
         let path = Path::new("/v1beta/models/gemini-2.5-flash:generateContent");
         assert_eq!(models(&Method::POST, &path).path.as_deref(), Some("gemini-2.5-flash"));
+        let hidden = Path::new("/v1beta/models/a:b%3AgenerateContent");
+        assert_eq!(models(&Method::POST, &hidden).path.as_deref(), Some("a:b"), "the last colon");
         let tuned = Path::new("/v1beta/tunedModels/mine:generateContent");
         assert_eq!(models(&Method::POST, &tuned).path.as_deref(), Some("tunedModels/mine"));
     }
