@@ -15,6 +15,10 @@ mod demo;
 #[cfg(test)]
 mod denial;
 #[cfg(test)]
+mod evasion;
+#[cfg(test)]
+mod fault;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod house;

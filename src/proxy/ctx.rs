@@ -26,6 +26,8 @@ pub struct Ctx {
     pub started: Instant,
     /// Where it came in.
     pub connection: Option<Arc<Connection>>,
+    /// It waited for `100 Continue`, and was told to go on.
+    pub continued: bool,
     /// Where it stands.
     pub stage: Stage,
     /// What the log will say.
@@ -159,6 +161,7 @@ impl Ctx {
             id: RequestId::new(),
             started: Instant::now(),
             connection: None,
+            continued: false,
             stage: Stage::Arrived,
             note: Note::default(),
         }

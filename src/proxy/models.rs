@@ -30,11 +30,11 @@ pub(super) fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) ->
 }
 
 /// Whether the body has to be read for its models.
-pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session, upgrade: bool) -> bool {
+pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session) -> bool {
     let headers = &session.req_header().headers;
     let has_body =
         content_length(headers).unwrap_or(0) > 0 || headers.contains_key(TRANSFER_ENCODING);
-    places.body != BodyPlaces::None && has_body && !upgrade
+    places.body != BodyPlaces::None && has_body
 }
 
 /// Collects from path, query and body.
@@ -48,6 +48,10 @@ pub(super) async fn collect(
     reads_body: bool,
 ) -> Result<Named, Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
+    if places.body == BodyPlaces::Frames {
+        // Frames are not read: such a request has named no model yet.
+        return Ok(named);
+    }
     if let Some(segment) = &places.path {
         named.models.push(decoded(segment)?);
     }
@@ -67,7 +71,7 @@ pub(super) async fn collect(
         return Ok(named);
     }
     match &places.body {
-        BodyPlaces::None => {}
+        BodyPlaces::None | BodyPlaces::Frames => {}
         BodyPlaces::Multipart => {
             return Err(Denial::new(
                 Code::UnsupportedBody,

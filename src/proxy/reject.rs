@@ -70,8 +70,9 @@ pub(super) async fn write(
     let request = session.req_header();
     // What was pipelined behind an upgrade must not be read as a request.
     let upgrade = request.headers.contains_key(UPGRADE);
-    let waits =
-        request.headers.contains_key(http::header::EXPECT) && session.body_bytes_read() == 0;
+    let waits = request.headers.contains_key(http::header::EXPECT)
+        && !ctx.continued
+        && session.body_bytes_read() == 0;
     let unread = !session.is_body_done();
     if unread || upgrade {
         session.set_keepalive(None);

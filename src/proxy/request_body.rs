@@ -26,7 +26,14 @@ pub(super) async fn pass(
     if let Some(chunk) = body {
         ctx.note.bytes_in += chunk.len() as u64;
         flight.body += chunk.len() as u64;
-        flight.entry.live().moved_ms.store(gateway.clock.steady_ms(), Relaxed);
+        let (live, now) = (flight.entry.live(), gateway.clock.steady_ms());
+        live.moved_ms.store(now, Relaxed);
+        if live.first_byte_due_ms.load(Relaxed) > 0 {
+            // The provider need not answer before it has the whole request.
+            let wait = ctx.snapshot.config.limits.upstream_first_byte_timeout.as_millis();
+            let due = now.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX / 2));
+            live.first_byte_due_ms.store(due, Relaxed);
+        }
         if !upgraded && flight.body > flight.max_body {
             *body = None;
             return refuse(ctx, Code::BodyTooLarge);

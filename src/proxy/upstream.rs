@@ -50,7 +50,8 @@ pub(super) async fn fail(
     if session.was_upgraded() {
         return end_socket(session, ctx, denial).await;
     }
-    if session.response_written().is_some() {
+    // `100 Continue` is no answer yet.
+    if session.response_written().is_some_and(|answer| !answer.status.is_informational()) {
         // Visibly unfinished: nothing more is written, and the connection is closed.
         note(ctx, denial);
         return Ok(0);
