@@ -139,7 +139,7 @@ async fn an_absolute_target_becomes_the_providers_own() {
         let mut raw = Raw::connect(setup.addr()).await;
         raw.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n", setup.token("free"))).await;
         let (bytes, _) = raw.read_until_close().await;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(bytes.starts_with(b"HTTP/1.1 "), "{target} must be answered");
     }
     for r in setup.upstream.received() {
         assert_eq!(r.target, "/v1/models");

@@ -8,8 +8,8 @@ use super::{forwarded, models, reject};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
-use crate::provider::{self, path::Path};
 use crate::provider::route::Route;
+use crate::provider::{self, path::Path};
 use crate::session::connection::Connection;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
@@ -107,8 +107,10 @@ fn enter(
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
     };
+    let entry = gateway.registry.enter(live);
+    ctx.note.live = Some(entry.live().clone());
     ctx.stage = Stage::Passed(Box::new(Flight {
-        entry: gateway.registry.enter(live),
+        entry,
         permit,
         provider: asked.route.provider,
         skip: asked.route.skip,
@@ -314,13 +316,14 @@ impl policy::Request for Asked<'_> {
         let raw: Box<str> = self.raw_path().into();
         let path = Path::new(&raw);
         let places = (reached.api.models)(provider, &self.session.req_header().method, &path);
+        let within = self.snapshot.config.limits.idle_timeout;
         let reads = models::reads_body(&places, self.session);
         if reads && self.found.expects_continue && !self.found.continued {
             self.found.continued = true;
             let sent = self.session.write_continue_response().await;
             sent.map_err(|_| Denial::new(Code::InvalidBody, "the connection broke"))?;
         }
-        models::collect(provider, &places, self.session, reads).await
+        models::collect(provider, &places, self.session, reads, within).await
     }
 
     fn key(&mut self) -> Result<(), Denial> {

@@ -5,7 +5,7 @@ use crate::config::Provider;
 use crate::policy::{Code, Denial, Permit};
 use crate::provider::Dialect;
 use crate::session::connection::Connection;
-use crate::session::registry::Entry;
+use crate::session::registry::{Entry, Live};
 use crate::telemetry::Transport;
 use crate::token::Token;
 use crate::values::ids::RequestId;
@@ -111,6 +111,8 @@ pub struct Note {
     pub provider: Option<usize>,
     /// Whose it is, once authenticated.
     pub token: Option<Arc<Token>>,
+    /// What it reached, once admitted.
+    pub live: Option<Arc<Live>>,
     /// Status that the caller got; 0: none.
     pub status: u16,
     /// Why it was refused.

@@ -15,6 +15,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
 use percent_encoding::percent_decode_str;
 use pingora_proxy::Session;
+use std::time::Duration;
 
 /// What Pingora keeps for replay.
 const READ: usize = 64 << 10;
@@ -37,7 +38,7 @@ pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session) -> bool {
     places.body != BodyPlaces::None && has_body
 }
 
-/// Collects from path, query and body.
+/// Collects from path, query and body; the body has to be there `within` that time.
 ///
 /// # Errors
 /// 400, 413, 415.
@@ -46,6 +47,7 @@ pub(super) async fn collect(
     places: &ModelPlaces<'_>,
     session: &mut Session,
     reads_body: bool,
+    within: Duration,
 ) -> Result<Named, Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
     if places.body == BodyPlaces::Frames {
@@ -80,7 +82,7 @@ pub(super) async fn collect(
         }
         BodyPlaces::Json { main, further } => {
             let wanted = Wanted { main, further };
-            let found = json(session, wanted).await?;
+            let found = json(session, wanted, within).await?;
             named.models.extend(found.main);
             named.further = found.further;
         }
@@ -98,7 +100,11 @@ fn decoded(segment: &str) -> Result<Box<str>, Denial> {
     Ok(text.into())
 }
 
-async fn json(session: &mut Session, wanted: Wanted<'_>) -> Result<json_model::Found, Denial> {
+async fn json(
+    session: &mut Session,
+    wanted: Wanted<'_>,
+    within: Duration,
+) -> Result<json_model::Found, Denial> {
     let headers = &session.req_header().headers;
     if headers
         .get(CONTENT_ENCODING)
@@ -110,7 +116,9 @@ async fn json(session: &mut Session, wanted: Wanted<'_>) -> Result<json_model::F
         ));
     }
     let says_json = is_json(headers);
-    let body = read(session).await?;
+    let body = tokio::time::timeout(within, read(session))
+        .await
+        .map_err(|_| Denial::new(Code::InvalidBody, "the body did not arrive in time"))??;
     json_model::scan(&body, wanted).map_err(|refused| match refused {
         Refused::Syntax(_) if !says_json => {
             Denial::new(Code::UnsupportedBody, "the body is not JSON; the model can't be found in it")
