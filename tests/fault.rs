@@ -124,8 +124,7 @@ async fn a_refused_socket_does_not_point_at_the_key() {
         &[],
     )
     .await
-    .err()
-    .expect("refused");
+    .expect_err("refused");
     assert_eq!(refused.status, 307);
     assert!(refused.header("location").is_none() && refused.header("link").is_none());
     setup.assert_nothing_is_left_open().await;
