@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that these modules are tests, helpers included.
 #[cfg(test)]
+mod config_fixtures;
+#[cfg(test)]
 mod cut;
 #[cfg(test)]
 mod denial;
@@ -34,5 +36,3 @@ mod support;
 mod swap;
 #[cfg(test)]
 mod token_cli;
-#[cfg(test)]
-mod config_fixtures;

@@ -5,7 +5,9 @@
 //! - [`reject`]: every denial. - [`finish`]: log and counters.
 
 mod admit;
-mod canonical;
+// For benches/ and fuzz/, which run it without a server.
+#[doc(hidden)]
+pub mod canonical;
 pub mod ctx;
 mod finish;
 mod forwarded;

@@ -54,7 +54,12 @@ async fn say_goodbye(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
     ctx.note.denial = Some(why.code());
     if free {
-        session.write_response_body(Some(close::frame(why.code().close_status(), why.code().as_str()).into()), false).await?;
+        session
+            .write_response_body(
+                Some(close::frame(why.code().close_status(), why.code().as_str()).into()),
+                false,
+            )
+            .await?;
     }
     Ok(())
 }

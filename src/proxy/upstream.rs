@@ -97,7 +97,12 @@ async fn end_socket(session: &mut Session, ctx: &mut Ctx, denial: Option<Denial>
     let Stage::Passed(flight) = &ctx.stage else { return Ok(0) };
     let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
     if let (Some(code), true) = (code, free) {
-        session.write_response_body(Some(close::frame(code.close_status(), code.as_str()).into()), true).await?;
+        session
+            .write_response_body(
+                Some(close::frame(code.close_status(), code.as_str()).into()),
+                true,
+            )
+            .await?;
     }
     Ok(0)
 }

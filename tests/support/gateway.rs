@@ -78,7 +78,8 @@ impl Setup {
         let text = names.fill(yaml, dir.path(), &upstream.url());
         let file = dir.path().join("keygate.yaml");
         std::fs::write(&file, &text).expect("writing the configuration");
-        let config = config::parse(&text).unwrap_or_else(|p| panic!("the configuration is bad:\n{p}"));
+        let config =
+            config::parse(&text).unwrap_or_else(|p| panic!("the configuration is bad:\n{p}"));
         let options =
             Options { file: Some(file), threads: Some(1), clock: clock.clone(), control: false };
         let running = app::start(config, options).expect("the gateway starts");
@@ -145,7 +146,8 @@ impl Setup {
     /// One metric's value; 0 where it has not been counted yet.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.metrics();
-        let line = text.lines().find(|l| l.strip_prefix(series).is_some_and(|r| r.starts_with(' ')));
+        let line =
+            text.lines().find(|l| l.strip_prefix(series).is_some_and(|r| r.starts_with(' ')));
         line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
 
@@ -178,7 +180,8 @@ impl Setup {
 
 impl Names {
     fn fill(&mut self, yaml: &str, dir: &Path, upstream: &str) -> String {
-        let mut text = yaml.replace("$UPSTREAM", upstream).replace("$DIR", &dir.display().to_string());
+        let mut text =
+            yaml.replace("$UPSTREAM", upstream).replace("$DIR", &dir.display().to_string());
         while let Some((name, whole)) = placeholder(&text, "$KEY(") {
             let key = self.keys.entry(name.clone()).or_insert_with(|| canary::key(&name));
             let path = dir.join(format!("{name}.key"));
