@@ -23,6 +23,9 @@ mod response_body;
 mod upstream;
 mod upstream_request;
 
+#[doc(hidden)]
+pub use models::segments_may_hold_slashes;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use ctx::Ctx;
