@@ -1,10 +1,10 @@
-# run: a demo gateway. test: everything. lint, bench, fuzz: as named.
+# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named.
 # On a fresh Debian 12 nothing but Rust, make and root is needed: `deps` installs the rest.
 
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run build test lint bench fuzz deps deps-test clean
+.PHONY: run build test lint bench fuzz deb deps deps-test clean
 
 run: deps
 	cargo build --release
@@ -25,10 +25,16 @@ lint: deps
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items --quiet
 
 bench: deps
+	cargo bench --bench gate --bench json_model --bench allocations
 	benches/load/run
 
-fuzz:
-	@echo "no fuzz targets yet: the parsers that they are for come with the streaming scanner"; exit 1
+# FUZZ_SECONDS for each target, 30 unless told.
+fuzz: deps
+	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
+	fuzz/run
+
+deb: build
+	packaging/deb/build
 
 # Pingora's zlib-ng needs cmake.
 deps:

@@ -14,13 +14,13 @@ const MAX_HEADER_BYTES: usize = 32 << 10;
 const MAX_TARGET: usize = 8 << 10;
 
 /// Gemini's SDKs put two slashes before this, and only they may.
-pub(crate) const DOUBLE_SLASH: &str = "//ws/google.ai.generativelanguage";
+pub const DOUBLE_SLASH: &str = "//ws/google.ai.generativelanguage";
 
 /// Step 1: what can be told from parsed headers.
 ///
 /// # Errors
 /// 400 `malformed_request`, 431 `headers_too_large`.
-pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
+pub fn framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
     let bytes: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
     if headers.len() > MAX_FIELDS || bytes > MAX_HEADER_BYTES {
         return Err(Code::HeadersTooLarge.into());
@@ -66,11 +66,7 @@ pub(crate) fn handshake(request: &Parts) -> Result<(), Denial> {
 ///
 /// # Errors
 /// 400 `malformed_request`.
-pub(crate) fn host<'a>(
-    headers: &'a HeaderMap,
-    uri: &'a Uri,
-    version: Version,
-) -> Result<&'a str, Denial> {
+pub fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri, version: Version) -> Result<&'a str, Denial> {
     let malformed = |why: &'static str| Denial::new(Code::MalformedRequest, why);
     let mut hosts = headers.get_all(HOST).iter();
     let sent = hosts.next();
@@ -101,7 +97,7 @@ pub(crate) fn host<'a>(
 ///
 /// # Errors
 /// 421 `wrong_host`.
-pub(crate) fn answers_to(host: &str, names: Option<&[Box<str>]>) -> Result<(), Denial> {
+pub fn answers_to(host: &str, names: Option<&[Box<str>]>) -> Result<(), Denial> {
     let Some(names) = names else { return Ok(()) };
     let name = match host.rfind(']') {
         Some(end) => host.get(..=end).unwrap_or(host),
@@ -118,7 +114,7 @@ pub(crate) fn answers_to(host: &str, names: Option<&[Box<str>]>) -> Result<(), D
 ///
 /// # Errors
 /// 414 `uri_too_long`, 400 `malformed_request`.
-pub(crate) fn target(raw: &[u8], path: &str) -> Result<(), Denial> {
+pub fn target(raw: &[u8], path: &str) -> Result<(), Denial> {
     if raw.len() > MAX_TARGET {
         return Err(Code::UriTooLong.into());
     }
@@ -176,7 +172,7 @@ fn escapes(path: &str) -> Result<(), Denial> {
 }
 
 /// Whether the path holds an encoded slash.
-pub(crate) fn has_slash(path: &str) -> bool {
+pub fn has_slash(path: &str) -> bool {
     path.contains("%2F") || path.contains("%2f")
 }
 
@@ -184,7 +180,7 @@ pub(crate) fn has_slash(path: &str) -> bool {
 ///
 /// # Errors
 /// 405 `method_not_allowed`.
-pub(crate) fn method(method: &Method) -> Result<(), Denial> {
+pub fn method(method: &Method) -> Result<(), Denial> {
     match *method {
         Method::GET
         | Method::HEAD

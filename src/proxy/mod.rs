@@ -8,7 +8,9 @@
 //! - [`finish`]: log and counters
 
 mod admit;
-mod canonical;
+// For benches/ and fuzz/, which run it without a server.
+#[doc(hidden)]
+pub mod canonical;
 pub mod ctx;
 mod finish;
 mod forwarded;
@@ -23,6 +25,9 @@ mod response;
 mod response_body;
 mod upstream;
 mod upstream_request;
+
+#[doc(hidden)]
+pub use models::segments_may_hold_slashes;
 
 use async_trait::async_trait;
 use bytes::Bytes;

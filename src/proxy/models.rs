@@ -21,7 +21,7 @@ use std::time::Duration;
 const READ: usize = 64 << 10;
 
 /// Whether a model segment of this provider may hold `%2F` (`org%2Fmodel`).
-pub(super) fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) -> bool {
+pub fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) -> bool {
     matches!(provider.kind, Kind::OpenAi | Kind::Generic)
         && !path.decoded().split('/').any(|s| matches!(s, "." | ".." | ""))
         && path
