@@ -33,7 +33,9 @@ impl QueryNames<'_> {
     pub fn holds(self, name: &str) -> bool {
         let decoded;
         let name = if name.contains(['%', '+']) {
-            decoded = percent_decode_str(name).decode_utf8_lossy();
+            // Forms write a blank as '+', and some servers trim names.
+            let plain = name.replace('+', " ");
+            decoded = percent_decode_str(&plain).decode_utf8_lossy().into_owned();
             decoded.trim()
         } else {
             name
@@ -60,7 +62,17 @@ mod tests {
     #[test]
     fn names_are_recognised_in_every_disguise() {
         let all = QueryNames(None);
-        for name in ["key", "KEY", "%6bey", "%6B%65%79", "api_key", "Access_Token", "api%5Fkey"] {
+        for name in [
+            "key",
+            "KEY",
+            "%6bey",
+            "%6B%65%79",
+            "api_key",
+            "Access_Token",
+            "api%5Fkey",
+            "+key",
+            "%20key+",
+        ] {
             assert!(all.holds(name), "{name} is a credential");
         }
         for name in ["keys", "monkey", "", "k", "model", "key[]"] {
