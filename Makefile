@@ -15,14 +15,14 @@ build: deps
 
 test: deps deps-test
 	rm -rf target/canary
-	cargo test --all-targets -- --quiet
+	cargo test --lib --bins --tests -- --quiet
 	cargo test --doc
 	cargo test --test main -- --ignored nothing_leaked --quiet
 
 lint: deps
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items --quiet
 
 bench: deps
 	benches/load/run

@@ -1,7 +1,7 @@
 //! Cross-origin rules of the listeners (WHATWG Fetch, section 3.2): what a preflight is answered
 //! with, and what every response carries so that the page that asked may read it.
 
-use crate::config::Cors;
+use crate::config::{Cors, Kind};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -9,21 +9,30 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-/// Headers that a page may read.
+/// Headers that a page may read, whatever answers.
 static EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, x-keygate-error, location",
+);
+/// Beside these, what only OpenAI and its compatibles send.
+static EXPOSED_OPENAI: HeaderValue = HeaderValue::from_static(
     "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, x-keygate-error, location, \
-     x-goog-upload-url, x-goog-upload-status, x-goog-upload-chunk-granularity, \
      x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, \
-     x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens, \
+     x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens",
+);
+/// What only Anthropic sends.
+static EXPOSED_ANTHROPIC: HeaderValue = HeaderValue::from_static(
+    "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, x-keygate-error, location, \
      anthropic-ratelimit-requests-limit, anthropic-ratelimit-requests-remaining, \
      anthropic-ratelimit-requests-reset, anthropic-ratelimit-tokens-limit, \
      anthropic-ratelimit-tokens-remaining, anthropic-ratelimit-tokens-reset, \
      anthropic-ratelimit-input-tokens-limit, anthropic-ratelimit-input-tokens-remaining, \
      anthropic-ratelimit-input-tokens-reset, anthropic-ratelimit-output-tokens-limit, \
-     anthropic-ratelimit-output-tokens-remaining, anthropic-ratelimit-output-tokens-reset, \
-     Stream-Next-Offset, Stream-Up-To-Date, Stream-Closed, Stream-Cursor, Stream-Allowed-Origins, \
-     Stream-TTL, Stream-Expires-At, ETag, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, \
-     Producer-Received-Seq, Stream-SSE-Data-Encoding",
+     anthropic-ratelimit-output-tokens-remaining, anthropic-ratelimit-output-tokens-reset",
+);
+/// What only Gemini sends.
+static EXPOSED_GEMINI: HeaderValue = HeaderValue::from_static(
+    "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, x-keygate-error, location, \
+     x-goog-upload-url, x-goog-upload-status, x-goog-upload-chunk-granularity",
 );
 static METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -70,11 +79,25 @@ pub fn preflight(cors: &Cors, headers: &HeaderMap) -> Vec<Set> {
 }
 
 /// Gives `set` the headers of any other response; `Vary` is to be appended, the rest to be set.
-pub fn response(cors: &Cors, headers: &HeaderMap, mut set: impl FnMut(HeaderName, HeaderValue)) {
+///
+/// Each kind exposes the names that it sends: all of them together would be the longest header of
+/// most answers.
+pub fn response(
+    cors: &Cors,
+    kind: Option<Kind>,
+    headers: &HeaderMap,
+    mut set: impl FnMut(HeaderName, HeaderValue),
+) {
     set(VARY, VARY_ORIGIN.clone());
     let Some((origin, credentials)) = reflected(cors, headers) else { return };
     set(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    set(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED.clone());
+    let exposed = match kind {
+        Some(Kind::OpenAi) => &EXPOSED_OPENAI,
+        Some(Kind::Anthropic) => &EXPOSED_ANTHROPIC,
+        Some(Kind::Gemini) => &EXPOSED_GEMINI,
+        Some(Kind::Generic) | None => &EXPOSED,
+    };
+    set(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
     if credentials {
         set(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE.clone());
     }
@@ -128,7 +151,7 @@ mod tests {
         let policy = cors(Some(&["https://a.example"]));
         let of = |origin| {
             let mut set = Vec::new();
-            response(&policy, &headers(&[(ORIGIN, origin)]), |n, v| set.push((n, v)));
+            response(&policy, None, &headers(&[(ORIGIN, origin)]), |n, v| set.push((n, v)));
             set
         };
         assert_eq!(find(&of("https://a.example"), &ACCESS_CONTROL_ALLOW_CREDENTIALS), Some("true"));

@@ -12,7 +12,7 @@ async fn denials_have_the_shape_of_the_provider_that_the_route_leads_to() {
     let denied = |target: &str| setup.request("POST", target).json("{}");
     let openai = denied("/v1/chat/completions").send().await;
     openai.assert_denied(401, "token_missing");
-    let message = "no token was sent; send it as 'Authorization: Bearer <token>'";
+    let message = "no token was sent; send it as 'Authorization: Bearer TOKEN'";
     assert_eq!(
         openai.json(),
         json!({"error": {"message": message, "type": "authentication_error", "code": "token_missing", "param": null}})
@@ -252,22 +252,28 @@ async fn a_grant_with_models_is_held_to_them_wherever_they_are_named() {
 
 #[tokio::test]
 async fn minting_paths_are_never_forwarded_to_anybody() {
-    let setup = Setup::all().await;
+    let based = "providers:\n  based: { kind: openai, url: $UPSTREAM/api/v1, routes: [], keys: [{ file: $KEY(based) }] }";
+    let setup = Setup::with(&ALL.replace("providers:", based)).await;
     for path in [
         "/v1/client/tokens",
         "/v1/realtime/client_secrets",
         "/openai/v1/realtime/client_secrets/",
-        "/v1/realtime/%63lient_secrets",
         "/v1/realtime/sessions",
         "/v1/realtime/transcription_sessions",
         "/v1/realtime/translations/client_secrets",
         "/v1alpha/auth_tokens",
         "/gemini/v1beta/auth_tokens",
+        "/gemini/v1beta9/auth_tokens:create",
+        "/internal/v1/realtime/client_secrets",
+        "/based/realtime/client_secrets",
+        "/based/v1/realtime/client_secrets",
     ] {
         let answer =
             setup.request("POST", path).bearer(setup.token("free")).json("{}").send().await;
         assert_eq!((answer.status, answer.denial()), (403, Some("may_not_mint")), "{path}");
     }
+    let hidden = setup.request("POST", "/v1/realtime/%63lient_secrets").bearer(setup.token("free"));
+    hidden.json("{}").send().await.assert_denied(400, "malformed_request");
     assert!(
         setup.upstream.received().is_empty(),
         "the provider would answer with a real credential"

@@ -5,11 +5,19 @@
 
 // `cfg(test)` tells clippy that these modules are tests, helpers included.
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod config_fixtures;
 #[cfg(test)]
 mod cut;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod denial;
+#[cfg(test)]
+mod evasion;
+#[cfg(test)]
+mod fault;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
@@ -34,5 +42,7 @@ mod stream;
 mod support;
 #[cfg(test)]
 mod swap;
+#[cfg(test)]
+mod systemd;
 #[cfg(test)]
 mod token_cli;

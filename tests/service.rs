@@ -213,6 +213,17 @@ async fn health_readiness_and_metrics_are_on_the_admin_listener() {
 }
 
 #[tokio::test]
+async fn without_a_store_and_a_runtime_directory_it_serves_all_the_same() {
+    let dir = Arc::new(tempfile::tempdir().expect("a directory"));
+    let yaml = "listen: [{ address: 127.0.0.1:0 }]\naccess_log: none\nproviders:\n  x: { kind: generic, url: 'http://127.0.0.1:1' }\n";
+    std::fs::write(dir.path().join("keygate.yaml"), yaml).expect("written");
+    let mut process = keygate_in(&dir, ["serve", "-c", "keygate.yaml"]).start();
+    process.wait_for_stderr("keygate is ready").await;
+    let addr = address(&process.stderr(), "listening on ");
+    Request::get(addr, "/x/y").send().await.assert_denied(401, "token_missing");
+}
+
+#[tokio::test]
 async fn a_bad_configuration_does_not_start_and_says_everything() {
     let dir = Arc::new(tempfile::tempdir().expect("a directory"));
     let yaml = "listen: [{ address: nowhere }]\nproviders:\n  openai: { kind: openai, url: 'ftp://x', keys: [{ env: MISSING_KEY }] }\n";

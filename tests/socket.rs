@@ -52,7 +52,7 @@ async fn a_socket_is_refused_before_the_101() {
         async move {
             let headers: Vec<(&str, &str)> =
                 headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-            ws::connect(addr, path, &headers, &[]).await.err().expect("it must be refused")
+            ws::connect(addr, path, &headers, &[]).await.expect_err("it must be refused")
         }
     };
     open(LIVE, vec![]).await.assert_denied(401, "token_missing");
@@ -99,14 +99,12 @@ async fn an_upstream_that_refuses_the_upgrade_is_heard() {
     let auth = bearer(&setup, "free");
     let refused = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[])
         .await
-        .err()
-        .expect("refused");
+        .expect_err("refused");
     assert_eq!((refused.status, refused.text().as_str()), (403, r#"{"error":"no such session"}"#));
     setup.upstream.answer(Answer::json(401, r#"{"error":"bad api key"}"#));
     let refused = ws::connect(setup.addr(), LIVE, &[("Authorization", &auth)], &[])
         .await
-        .err()
-        .expect("refused");
+        .expect_err("refused");
     refused.assert_denied(502, "upstream_rejected_key");
 }
 
@@ -148,7 +146,7 @@ async fn the_concurrency_limit_counts_a_socket_once_and_gives_its_place_back() {
         let (mut socket, _) =
             ws::connect(setup.addr(), LIVE, &headers, &[]).await.expect("it opens");
         let second =
-            ws::connect(setup.addr(), LIVE, &headers, &[]).await.err().expect("one at a time");
+            ws::connect(setup.addr(), LIVE, &headers, &[]).await.expect_err("one at a time");
         second.assert_denied(429, "concurrency_limited");
         socket.close(1000, "").await;
         drop(socket);

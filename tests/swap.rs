@@ -208,7 +208,7 @@ async fn sockets_carry_tokens_as_subprotocols_and_keep_the_others() {
     assert_eq!(seen.header("sec-websocket-protocol"), None);
 
     let refused = ws::connect(setup.addr(), "/v1/realtime?model=m", &[], &[&own]).await;
-    refused.err().expect("only credentials are offered").assert_denied(400, "malformed_request");
+    refused.expect_err("only credentials are offered").assert_denied(400, "malformed_request");
 }
 
 #[tokio::test]

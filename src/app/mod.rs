@@ -8,6 +8,7 @@ mod gate;
 mod listen;
 mod operations;
 mod sweep;
+mod threads;
 
 pub use operations::Operator;
 
@@ -25,7 +26,8 @@ use crate::token::index::Index;
 use crate::token::store::TokenStore;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
-use log::info;
+use listen::Bound;
+use log::{info, warn};
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::Service as _;
@@ -36,7 +38,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use threads::Threads;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Why the gateway could not start.
@@ -74,7 +77,7 @@ pub struct Running {
     operator: Arc<Operator>,
     accept: watch::Sender<bool>,
     serve_admin: watch::Sender<bool>,
-    runtime: Option<Runtime>,
+    pool: Option<Threads>,
     /// Follows the store as long as it lives.
     _follower: Option<Arc<Follower>>,
 }
@@ -87,7 +90,7 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     let threads = options.threads.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
-    let runtime = listen::runtime(threads).map_err(|e| StartError::new("starting threads", e))?;
+    let pool = Threads::start(threads).map_err(|e| StartError::new("starting threads", e))?;
     let metrics = Metrics::new().map_err(|e| StartError::new("metrics", e))?;
     let access_log = AccessLog::open(&config.access_log)
         .map_err(|e| StartError::new("opening the access log", e))?;
@@ -115,10 +118,10 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         operator,
         accept,
         serve_admin,
-        runtime: Some(runtime),
+        pool: Some(pool),
         _follower: follower,
     };
-    running.open(threads, options.control)?;
+    running.open(options.control)?;
     Ok(running)
 }
 
@@ -164,21 +167,24 @@ impl Running {
     }
 
     /// The runtime that serves.
-    pub fn runtime(&self) -> Option<&tokio::runtime::Handle> {
-        self.runtime.as_ref().map(Runtime::handle)
+    pub fn runtime(&self) -> Option<&Handle> {
+        self.pool.as_ref().map(Threads::first)
     }
 
     /// Binds everything and begins to serve.
-    fn open(&mut self, threads: usize, with_control: bool) -> Result<(), StartError> {
-        let Some(runtime) = &self.runtime else { return Ok(()) };
+    fn open(&mut self, with_control: bool) -> Result<(), StartError> {
+        let Some(pool) = &self.pool else { return Ok(()) };
+        let runtime = pool.first();
         let _inside = runtime.enter();
         let snapshot = self.gateway.snapshot.load_full();
-        let bound = listen::bind(&snapshot.config.listen)?;
-        self.addresses = bound.addresses.clone();
-        let mut service =
-            Service::with_listeners("gate".to_owned(), bound.listeners, self.gate(threads));
-        let (fds, shutdown) = (bound.fds, self.accept.subscribe());
-        runtime.spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
+        let bound = Bound::to(&snapshot.config.listen)?;
+        self.addresses = bound.addresses();
+        for thread in pool.each() {
+            let (listeners, fds) = bound.share()?;
+            let mut service = Service::with_listeners("gate".to_owned(), listeners, self.gate());
+            let shutdown = self.accept.subscribe();
+            thread.spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
+        }
         runtime.spawn(sweep::run(self.gateway.clone(), self.serve_admin.subscribe()));
         if let Some(admin) = &snapshot.config.admin {
             let listener = std::net::TcpListener::bind(admin.address)
@@ -188,21 +194,37 @@ impl Running {
             runtime.spawn(control::admin::serve(listener, self.operator.clone(), stop));
         }
         if with_control {
-            let path = snapshot.config.control_socket();
-            let listener = control::socket::bind(&path).map_err(|e| {
-                StartError::new(format!("binding the control socket {}", path.display()), e)
-            })?;
-            let stop = self.serve_admin.subscribe();
-            runtime.spawn(control::socket::serve(listener, self.operator.clone(), stop));
+            self.open_control(runtime, &snapshot.config)?;
         }
         self.operator.opened();
         Ok(())
     }
 
-    fn gate(&self, threads: usize) -> gate::Gate {
+    /// The control socket. Without a store its directory is systemd's to make: where there is none,
+    /// the gateway serves all the same, and SIGHUP still reloads.
+    fn open_control(&self, runtime: &Handle, config: &Config) -> Result<(), StartError> {
+        let path = config.control_socket();
+        match control::socket::bind(&path) {
+            Ok(listener) => {
+                let stop = self.serve_admin.subscribe();
+                runtime.spawn(control::socket::serve(listener, self.operator.clone(), stop));
+                Ok(())
+            }
+            Err(e) if config.store.is_none() => {
+                warn!("no control socket at {}, reload by SIGHUP: {e}", path.display());
+                Ok(())
+            }
+            Err(e) => {
+                Err(StartError::new(format!("binding the control socket {}", path.display()), e))
+            }
+        }
+    }
+
+    /// One per thread: each keeps its own connections to the providers.
+    fn gate(&self) -> gate::Gate {
         let conf = ServerConf {
-            threads,
-            upstream_keepalive_pool_size: 1024,
+            threads: 1,
+            upstream_keepalive_pool_size: 512,
             max_retries: 4,
             ..ServerConf::default()
         };
@@ -218,13 +240,13 @@ impl Running {
         self.gateway.draining.store(true, Release);
         self.accept.send_replace(true);
         let limit = self.gateway.snapshot.load().config.limits.drain;
-        if let Some(runtime) = self.runtime.take() {
-            let cut = runtime.block_on(drain(&self.gateway.registry, limit));
+        if let Some(pool) = self.pool.take() {
+            let cut = pool.first().block_on(drain(&self.gateway.registry, limit));
             if cut > 0 {
                 info!("{cut} sessions were open when the drain time ended");
             }
             self.serve_admin.send_replace(true);
-            runtime.shutdown_timeout(Duration::from_millis(200));
+            pool.stop(Duration::from_millis(200));
         }
         self.gateway.snapshot.load().access_log.flush();
     }
@@ -234,8 +256,5 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.accept.send_replace(true);
         self.serve_admin.send_replace(true);
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::config::{self, Config};
 use crate::control::Operations;
-use crate::policy::{self, still_allowed};
 use crate::proxy::gateway::{Gateway, Snapshot};
 use crate::session::connection::Cut;
 use crate::session::registry::Live;
@@ -186,34 +185,13 @@ pub(super) fn fixed(config: &Config) -> Vec<Entry> {
 /// Identity is re-checked on every revocation and reload: sessions whose token is gone, or whose
 /// grant no longer reaches what they reached, end.
 pub(super) fn recheck(gateway: &Gateway) {
-    let snapshot = gateway.snapshot.load();
-    let lost = |live: &Live| {
-        let kept = gateway.index.lookup(&live.token.digest).is_some_and(|token| {
-            token.id == live.token.id
-                && still_allowed(&snapshot.config, &token, &live.reach.target())
-                && model_kept(&snapshot.config, &token, live)
-        });
-        (!kept).then_some(Cut::Revoked)
-    };
+    let lost = |live: &Live| (!gateway.still_allows(live)).then_some(Cut::Revoked);
     let cut = gateway.registry.cut(lost);
     for _ in 0..cut {
         gateway.metrics.session_cut(Cut::Revoked.as_str());
     }
     if cut > 0 {
         info!("{cut} open sessions were ended: their tokens no longer allow them");
-    }
-}
-
-fn model_kept(config: &Config, token: &crate::token::Token, live: &Live) -> bool {
-    let Ok(grant) = policy::granted(config, token) else { return false };
-    match (&grant.models, &live.reach.model) {
-        (Some(models), Some(model)) => {
-            let model = model.strip_prefix("models/").unwrap_or(model);
-            models.iter().any(|p| p.matches(model))
-        }
-        // A session that began without models to check can't be shown to keep to them now.
-        (Some(_), None) => live.reach.class == policy::Class::ModelList,
-        (None, _) => true,
     }
 }
 

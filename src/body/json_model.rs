@@ -7,6 +7,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use std::borrow::Cow;
 use std::fmt;
 
+/// Levels that arrays and objects may stand in each other.
+const DEEPEST: usize = 128;
+
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -42,6 +45,9 @@ pub enum Refused {
 /// See [`Refused`].
 pub fn scan(body: &[u8], wanted: Wanted<'_>) -> Result<Found, Refused> {
     let text = std::str::from_utf8(body).map_err(|_| Refused::Syntax("it is not UTF-8".into()))?;
+    if nesting(body) > DEEPEST {
+        return Err(Refused::Syntax("it is nested over 128 levels".into()));
+    }
     let mut state = State { found: Found::default(), refused: None };
     let mut json = serde_json::Deserializer::from_str(text);
     let seed = Top { wanted, state: &mut state };
@@ -56,6 +62,25 @@ pub fn scan(body: &[u8], wanted: Wanted<'_>) -> Result<Found, Refused> {
             e.column()
         ))),
     }
+}
+
+/// How deep arrays and objects stand in each other: what is skipped, the parser does not limit.
+fn nesting(body: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// Scalars where an object could be: they name nothing.
@@ -123,11 +148,15 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
                 if std::mem::replace(seen, true) {
                     return Err(self.state.refuse(Refused::Duplicate));
                 }
+                let name = map.next_value_seed(Name(self.state))?;
+                // In another case it is what some servers read, and others don't: it must be
+                // allowed, and names no model.
                 if self.wanted.main.contains(&&*key) {
-                    let name = map.next_value_seed(Name(self.state))?;
                     self.state.found.main.push(name);
-                    continue;
+                } else {
+                    self.state.found.further.push(name);
                 }
+                continue;
             }
             let below = step(self.wanted.further, &key);
             if below.is_empty() {
@@ -206,7 +235,7 @@ fn step<'a>(paths: &[&'a [&'a str]], key: &str) -> Vec<&'a [&'a str]> {
         Some((first, rest)) if first.eq_ignore_ascii_case(key) => Some(rest),
         _ => None,
     };
-    paths.iter().filter_map(|p| fits(p)).collect()
+    paths.iter().filter_map(fits).collect()
 }
 
 /// A model's name: text, not empty, no blanks around it, no control characters in it.
@@ -325,7 +354,9 @@ mod tests {
         ] {
             assert_eq!(names(body), Err(Refused::Duplicate), "{body}");
         }
-        assert_eq!(names(r#"{"Model":"a"}"#), Ok(vec![]), "another spelling alone names nothing");
+        let other = scan(br#"{"Model":"a"}"#, WANTED).unwrap();
+        assert!(other.main.is_empty(), "another spelling alone names nothing");
+        assert_eq!(&*other.further, ["a".into()], "but must be allowed: some servers fold case");
     }
 
     #[test]
@@ -365,6 +396,7 @@ mod tests {
             r#"{"model":"a",}"#,
             "{\"a\":\"\u{1}\"}",
             &deep,
+            &format!("{{\"a\":{deep},\"model\":\"m\"}}"),
         ] {
             assert!(matches!(names(body), Err(Refused::Syntax(_))), "{body:?}");
         }

@@ -1,6 +1,6 @@
-//! The configuration: what an operator wrote ([`file`]) and what it means ([`Config`]).
+//! The configuration: what an operator wrote ([`mod@file`]) and what it means ([`Config`]).
 //!
-//! [`file`] holds the serde shapes, strict about unknown, duplicate and null keys. [`resolve`]
+//! [`mod@file`] holds the serde shapes, strict about unknown, duplicate and null keys. [`resolve`]
 //! turns them into [`Config`] and reports every problem at once, each with its YAML path.
 //! [`secret_ref`] is the only door for secrets. A `Config` is immutable; a reload makes another.
 

@@ -117,6 +117,8 @@ impl Inner {
         peer.options.connection_timeout = Some(self.connect);
         peer.options.total_connection_timeout = Some(self.connect);
         peer.options.read_timeout = Some(self.read);
+        // While a write waits Pingora reads neither side: nothing else would end it.
+        peer.options.write_timeout = Some(self.read);
         peer.options.idle_timeout = Some(POOLED);
         peer.options.tcp_keepalive = Some(TcpKeepalive {
             idle: Duration::from_secs(60),

@@ -59,7 +59,7 @@ codes! {
     AmbiguousCredentials 400 "ambiguous_credentials" "the request carries two different credentials; send one";
     AmbiguousModel 400 "ambiguous_model" "the request names more than one model; name it once";
     InvalidBody 400 "invalid_body" "the body is not valid JSON";
-    TokenMissing 401 "token_missing" "no token was sent; send it as 'Authorization: Bearer <token>'";
+    TokenMissing 401 "token_missing" "no token was sent; send it as 'Authorization: Bearer TOKEN'";
     TokenInvalid 401 "token_invalid" "the token is not valid";
     TokenExpired 401 "token_expired" "the token has expired";
     ProviderNotAllowed 403 "provider_not_allowed" "the token may not use this provider";

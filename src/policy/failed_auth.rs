@@ -1,17 +1,18 @@
 //! Invalid tokens per client address. Only invalid tokens feel it: the lookup comes first.
 //!
-//! Addresses are an attacker's to choose, so the exact table is bounded. Once it is full, a
-//! sketch (pingora-limits) decides who gets one of the places that come free: it over-counts, so
-//! it only nominates, and a refusal is always confirmed by an exact counter.
+//! Addresses are an attacker's to choose, so the exact table is bounded. Once it fills, a sketch
+//! (pingora-limits) keeps out addresses that failed for the first time: it over-counts, so it only
+//! nominates, and a refusal is always confirmed by an exact counter. When it is full, addresses
+//! that failed once are forgotten.
 
 use super::rate;
 use crate::values::grant::RateLimit;
 use crate::values::net::AddressKey;
 use dashmap::DashMap;
 use pingora_limits::estimator::Estimator;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 
-/// Addresses counted exactly at a time.
+/// Addresses that are counted exactly without question; at most twice as many are.
 const PLACES: usize = 65_536;
 /// Sketch cells: 4 rows, 256 KiB.
 const SLOTS: usize = 16_384;
@@ -20,17 +21,12 @@ const SLOTS: usize = 16_384;
 pub struct FailedAuth {
     exact: DashMap<AddressKey, AtomicU64>,
     sketch: Estimator,
-    swept_ms: AtomicU64,
 }
 
 impl FailedAuth {
     /// An empty table.
     pub fn new() -> Self {
-        Self {
-            exact: DashMap::new(),
-            sketch: Estimator::new(4, SLOTS),
-            swept_ms: AtomicU64::new(0),
-        }
+        Self { exact: DashMap::new(), sketch: Estimator::new(4, SLOTS) }
     }
 
     /// Counts a failure of `address`.
@@ -41,27 +37,19 @@ impl FailedAuth {
         if let Some(window) = self.exact.get(&address) {
             return rate::count(&window, limit, steady_ms);
         }
-        if self.exact.len() >= PLACES {
-            self.sweep(limit, steady_ms);
-            let suspicious = self.sketch.incr(address, 1) as u64 > u64::from(limit.requests) / 2;
-            if !suspicious || self.exact.len() >= 2 * PLACES {
-                return Ok(());
-            }
+        if self.exact.len() >= PLACES && self.sketch.incr(address, 1) < 2 {
+            return Ok(());
+        }
+        if self.exact.len() >= 2 * PLACES {
+            // So many places have to fill again before this runs again.
+            self.exact.retain(|_, window| rate::used(window, limit, steady_ms) > 1);
+            self.sketch.reset();
+        }
+        if self.exact.len() >= 2 * PLACES {
+            return Ok(());
         }
         let window = self.exact.entry(address).or_default();
         rate::count(&window, limit, steady_ms)
-    }
-
-    /// Drops windows that have ended; at most once a second, so that a flood can't make it work.
-    fn sweep(&self, limit: RateLimit, steady_ms: u64) {
-        let last = self.swept_ms.load(Relaxed);
-        if steady_ms < last.saturating_add(1_000)
-            || self.swept_ms.compare_exchange(last, steady_ms, Relaxed, Relaxed).is_err()
-        {
-            return;
-        }
-        self.exact.retain(|_, window| rate::used(window, limit, steady_ms) > 0);
-        self.sketch.reset();
     }
 }
 

@@ -139,8 +139,9 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     }
     request.route().map_err(|d| d.at(Step::Route))?;
     let digest = request.extract().map_err(|d| d.at(Step::Extraction))?;
-    let token =
-        authenticate(rules, &digest, request.client()).map_err(|d| d.at(Step::Authentication))?;
+    let now_ms = rules.clock.wall_ms();
+    let token = authenticate(rules, &digest, request.client(), now_ms)
+        .map_err(|d| d.at(Step::Authentication))?;
     request.authenticated(&token);
     let limits = Limits::of(rules.config, &token);
     let grant = granted(rules.config, &token).map_err(|d| d.at(Step::Authentication))?;
@@ -161,7 +162,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     // Step::Budget: the reservation has its place here.
     // Step::Own: keygate's own endpoints answer here.
     request.key().map_err(|d| d.at(Step::Key))?;
-    token.counters.last_used_ms.store(rules.clock.wall_ms(), Relaxed);
+    token.counters.last_used_ms.store(now_ms, Relaxed);
     Ok(Verdict::Permit(Permit::new(token, model, in_flight)))
 }
 
@@ -170,6 +171,7 @@ fn authenticate(
     rules: Rules<'_>,
     digest: &TokenDigest,
     client: AddressKey,
+    now_ms: u64,
 ) -> Result<Arc<Token>, Denial> {
     let known = rules.index.lookup(digest).filter(|token| !token.disabled);
     let Some(token) = known else {
@@ -182,7 +184,7 @@ fn authenticate(
             },
         });
     };
-    if token.expires_at.is_over(rules.clock.wall_ms()) {
+    if token.expires_at.is_over(now_ms) {
         return Err(Code::TokenExpired.into());
     }
     Ok(token)

@@ -23,9 +23,7 @@ const FURTHER: &[&[&str]] = &[&["requests", "[]", "params", "model"], &["tools",
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
     let trimmed = path.trimmed();
-    if path.is_at_or_below_any_case("/v1/client/tokens")
-        || path.is_at_or_below_any_case("/v1/organizations/api_keys")
-    {
+    if mints(path) {
         return Class::Minting;
     }
     match trimmed {
@@ -38,6 +36,11 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
         }
         _ => Class::Stateful,
     }
+}
+
+pub(super) fn mints(path: &Path<'_>) -> bool {
+    path.is_at_or_below_any_case("/v1/client/tokens")
+        || path.is_at_or_below_any_case("/v1/organizations/api_keys")
 }
 
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {

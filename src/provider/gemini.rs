@@ -54,7 +54,7 @@ const REPEATING: [&str; 6] = [
 ];
 
 /// The path below the version.
-fn versioned<'a>(path: &'a str) -> Option<&'a str> {
+fn versioned(path: &str) -> Option<&str> {
     VERSIONS.iter().find_map(|version| below(path, version)).filter(|rest| !rest.is_empty())
 }
 
@@ -65,9 +65,7 @@ fn openai_path(path: &Path<'_>) -> Option<String> {
 }
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
-    if VERSIONS.iter().any(|v| path.is_at_or_below_any_case(&format!("{v}/auth_tokens")))
-        || path.is_at_or_below_any_case("/v1/client/tokens")
-    {
+    if mints(path) || path.is_at_or_below_any_case("/v1/client/tokens") {
         return Class::Minting;
     }
     if let Some(path) = openai_path(path) {
@@ -91,6 +89,13 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
     }
 }
 
+/// `/{version}/auth_tokens`, whatever versions there are, and verbs on it.
+pub(super) fn mints(path: &Path<'_>) -> bool {
+    let second = path.trimmed().split('/').nth(2).unwrap_or_default();
+    let noun = second.split(':').next().unwrap_or_default();
+    noun.eq_ignore_ascii_case("auth_tokens")
+}
+
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
     if openai_path(path).is_some() {
         // The places are OpenAI's; only `models/{m}` names one in the path.
@@ -102,22 +107,23 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
     }
     if path.trimmed().starts_with(LIVE) {
         // The first message of the socket names it; nothing in the URL does.
-        return ModelPlaces { expected: true, ..ModelPlaces::NONE };
+        return ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE };
     }
-    let raw = path.raw().trim_end_matches('/');
-    let rest = versioned(raw).unwrap_or_default();
+    // The class sees the verb behind an encoded colon, so the model must end there too.
+    let raw = path.raw().replace("%3A", ":").replace("%3a", ":");
+    let rest = versioned(raw.trim_end_matches('/')).unwrap_or_default();
     let body = BodyPlaces::Json { main: vec!["model", "agent"], further: FURTHER };
     if let Some(model) = rest.strip_prefix("/models/") {
         let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
         // The bodies of these verbs may repeat the model: it has to agree.
         let repeats = REPEATING.iter().any(|verb| rest.ends_with(verb));
         let body = if repeats && method == Method::POST { body } else { BodyPlaces::None };
-        return ModelPlaces { body, ..ModelPlaces::in_path(model.into()) };
+        return ModelPlaces { body, ..ModelPlaces::in_path(model.to_owned().into()) };
     }
     if rest.starts_with("/tunedModels/") {
         let model = rest.trim_start_matches('/');
         let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
-        return ModelPlaces::in_path(model.into());
+        return ModelPlaces::in_path(model.to_owned().into());
     }
     match rest {
         "/interactions" | "/cachedContents" if method == Method::POST => {
@@ -165,6 +171,8 @@ mod tests {
     fn the_model_is_in_the_path() {
         let path = Path::new("/v1beta/models/gemini-2.5-flash:generateContent");
         assert_eq!(models(&Method::POST, &path).path.as_deref(), Some("gemini-2.5-flash"));
+        let hidden = Path::new("/v1beta/models/a:b%3AgenerateContent");
+        assert_eq!(models(&Method::POST, &hidden).path.as_deref(), Some("a:b"), "the last colon");
         let tuned = Path::new("/v1beta/tunedModels/mine:generateContent");
         assert_eq!(models(&Method::POST, &tuned).path.as_deref(), Some("tunedModels/mine"));
     }

@@ -74,6 +74,8 @@ pub enum BodyPlaces<'a> {
     },
     /// A field of a multipart body.
     Multipart,
+    /// Messages of a socket, each with its own; nothing in the URL stands for them.
+    Frames,
 }
 
 impl ModelPlaces<'_> {
@@ -91,6 +93,23 @@ impl ModelPlaces<'_> {
         let body = BodyPlaces::Json { main: vec!["model"], further };
         ModelPlaces { path: None, query: None, body, expected: true }
     }
+}
+
+/// Whether any API would answer this path with a real credential. Asked of every provider: a
+/// generic one, or one with a base URL of its own (`https://host/v1`), may be any of them.
+pub(crate) fn mints(base: &str, path: &Path<'_>) -> bool {
+    let any =
+        |path: &Path<'_>| openai::mints(path) || anthropic::mints(path) || gemini::mints(path);
+    if any(path) {
+        return true;
+    }
+    let whole = if base.is_empty() { String::new() } else { format!("{base}{}", path.raw()) };
+    // The API may begin at any segment of the base.
+    whole
+        .match_indices('/')
+        .take_while(|(at, _)| *at < base.len())
+        .filter_map(|(at, _)| whole.get(at..))
+        .any(|below| any(&Path::new(below)))
 }
 
 /// The table.

@@ -81,7 +81,7 @@ pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
     }
 }
 
-fn mints(path: &Path<'_>) -> bool {
+pub(super) fn mints(path: &Path<'_>) -> bool {
     MINTING.iter().any(|p| path.is_at_or_below_any_case(p))
         || (path.is_at_or_below_any_case("/v1/organization")
             && path.trimmed().split('/').any(|segment| {
@@ -104,7 +104,7 @@ pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a>
         },
         // Every frame of a responses socket names its own; nothing in the URL does.
         "/v1/responses" if method == Method::GET => {
-            ModelPlaces { query: Some("model"), expected: true, ..ModelPlaces::NONE }
+            ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE }
         }
         _ if MULTIPART.contains(&trimmed) || trimmed == "/v1/videos" => {
             ModelPlaces { body: BodyPlaces::Multipart, expected: true, ..ModelPlaces::NONE }

@@ -8,8 +8,8 @@ use super::{forwarded, models, reject};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
-use crate::provider::path::Path;
 use crate::provider::route::Route;
+use crate::provider::{self, path::Path};
 use crate::session::connection::Connection;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
@@ -17,7 +17,6 @@ use crate::slot::place::QueryNames;
 use crate::token::Token;
 use crate::values::ids::TokenDigest;
 use crate::values::net::AddressKey;
-use crate::ws::frame::Tracker;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 use pingora_core::Result;
@@ -30,7 +29,7 @@ use std::sync::atomic::AtomicU64;
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let snapshot = ctx.snapshot.clone();
     keep_alive(gateway, session, &snapshot);
-    let (verdict, mut asked) = {
+    let (verdict, asked) = {
         let mut asked = Asked::new(session, &snapshot, &mut ctx.note);
         let rules = Rules {
             config: &snapshot.config,
@@ -41,17 +40,22 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
         let verdict = policy::check(rules, &mut asked).await;
         (verdict, asked.end())
     };
+    ctx.continued = asked.continued;
     match verdict {
         Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
         Ok(Verdict::Permit(permit)) => {
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
-                asked.continued = true;
+                ctx.continued = true;
             }
             let Some(connection) = ctx.connection.clone() else {
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
             };
             enter(gateway, session, ctx, &asked, permit, connection);
+            // What was revoked while the body was read found nothing in the registry to cut.
+            if ctx.flight().is_some_and(|f| !gateway.still_allows(f.entry.live())) {
+                return reject::answer(gateway, session, ctx, Code::TokenInvalid.into()).await;
+            }
             Ok(false)
         }
         Err(denial) => {
@@ -85,6 +89,7 @@ fn enter(
 ) {
     let config = &ctx.snapshot.config;
     let Some(provider) = config.providers.get(asked.route.provider) else { return };
+    let scoped = policy::granted(config, permit.token()).is_ok_and(|g| g.models.is_some());
     let now = gateway.clock.steady_ms();
     let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
     let live = Live {
@@ -95,14 +100,17 @@ fn enter(
             class: asked.class,
             method: session.req_header().method.clone(),
             model: permit.model().map(Into::into),
+            modelless: scoped && permit.model().is_none(),
         },
         connection,
         started_ms: now,
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
     };
+    let entry = gateway.registry.enter(live);
+    ctx.note.live = Some(entry.live().clone());
     ctx.stage = Stage::Passed(Box::new(Flight {
-        entry: gateway.registry.enter(live),
+        entry,
         permit,
         provider: asked.route.provider,
         skip: asked.route.skip,
@@ -114,7 +122,7 @@ fn enter(
         body: 0,
         max_body: asked.max_body,
         held: None,
-        frames: asked.upgrade.then(|| Box::new([Tracker::default(), Tracker::default()])),
+        frames: asked.upgrade.then(Box::default),
         refusal: None,
     }));
 }
@@ -193,7 +201,9 @@ impl<'a> Asked<'a> {
 
 impl policy::Request for Asked<'_> {
     fn framing(&mut self) -> Result<(), Denial> {
-        canonical::framing(self.headers(), self.session.req_header().version)
+        let request = self.session.req_header();
+        canonical::framing(&request.headers, request.version)?;
+        if self.found.upgrade { canonical::handshake(request) } else { Ok(()) }
     }
 
     fn host(&mut self) -> Result<(), Denial> {
@@ -234,10 +244,17 @@ impl policy::Request for Asked<'_> {
         self.note.provider = Some(route.provider);
         let (provider, reached) = self.reached().ok_or(Code::InternalError)?;
         let path = Path::new(self.raw_path());
+        if path.raw().contains("//") {
+            return Err(Denial::new(Code::MalformedRequest, "the path holds '//'"));
+        }
         if canonical::has_slash(path.raw()) && !models::segments_may_hold_slashes(provider, &path) {
             return Err(Denial::new(Code::MalformedRequest, "the path holds an encoded '/'"));
         }
-        let class = (reached.api.class)(provider, &self.session.req_header().method, &path);
+        let class = if provider::mints(&provider.url.path, &path) {
+            Class::Minting
+        } else {
+            (reached.api.class)(provider, &self.session.req_header().method, &path)
+        };
         let upload = (reached.api.upload)(&path);
         let decoded = path.decoded().into();
         self.found.class = class;
@@ -299,13 +316,14 @@ impl policy::Request for Asked<'_> {
         let raw: Box<str> = self.raw_path().into();
         let path = Path::new(&raw);
         let places = (reached.api.models)(provider, &self.session.req_header().method, &path);
-        let reads = models::reads_body(&places, self.session, self.found.upgrade);
+        let within = self.snapshot.config.limits.idle_timeout;
+        let reads = models::reads_body(&places, self.session);
         if reads && self.found.expects_continue && !self.found.continued {
             self.found.continued = true;
             let sent = self.session.write_continue_response().await;
             sent.map_err(|_| Denial::new(Code::InvalidBody, "the connection broke"))?;
         }
-        models::collect(provider, &places, self.session, reads).await
+        models::collect(provider, &places, self.session, reads, within).await
     }
 
     fn key(&mut self) -> Result<(), Denial> {

@@ -6,6 +6,7 @@
 
 use crate::policy::{Code, Denial};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 
 const MAX_FIELDS: usize = 100;
@@ -45,6 +46,20 @@ pub fn framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
         }
     }
     Ok(())
+}
+
+/// Step 1, of a WebSocket handshake: a GET without a body (RFC 6455 section 4.1). Whatever came
+/// along with it would reach the provider as a body that nobody has looked into.
+///
+/// # Errors
+/// 400 `malformed_request`.
+pub(crate) fn handshake(request: &Parts) -> Result<(), Denial> {
+    let length = request.headers.get(CONTENT_LENGTH).is_some_and(|l| l.as_bytes() != b"0");
+    let chunked = request.headers.contains_key(TRANSFER_ENCODING);
+    if request.method == Method::GET && !length && !chunked {
+        return Ok(());
+    }
+    Err(Denial::new(Code::MalformedRequest, "a WebSocket handshake is a GET without a body"))
 }
 
 /// Step 2: one `Host`, equal to the authority of an absolute target. Gives it as it was sent.
@@ -138,6 +153,11 @@ fn escapes(path: &str) -> Result<(), Denial> {
         match high * 16 + low {
             0..=0x1F | 0x7F => return malformed("the path holds an encoded control character"),
             0x2E | 0x3B | 0x5C => return malformed("the path holds an encoded '.', ';' or '\\'"),
+            // RFC 3986 section 2.3: these mean the same encoded or not, so nobody has to; the
+            // tables of paths must not be read differently by the provider.
+            0x30..=0x39 | 0x41..=0x5A | 0x61..=0x7A | 0x2D | 0x5F | 0x7E => {
+                return malformed("the path holds an encoded letter, digit, '-', '_' or '~'");
+            }
             // Behind an encoded '%' anything could hide from whoever decodes once.
             0x25 if digit(3).is_some() && digit(4).is_some() => {
                 return malformed("the path is percent-encoded twice");
@@ -192,7 +212,6 @@ mod tests {
             "/v1beta/models/gemini-2.5-flash:generateContent",
             "//ws/google.ai.generativelanguage.v1beta.X",
             "/gemini//ws/google.ai.generativelanguage.v1beta.X",
-            "/v1/files/f%2Dx",
             "/v1/x.y/..z",
             "/v1/...",
         ] {
@@ -219,6 +238,8 @@ mod tests {
             "/v1/x;y",
             "/v1/%3Bx",
             "/v1/%zz",
+            "/v1/files/f%2Dx",
+            "/v1beta/m%6fdels/m",
             "/v1/%",
             "/v1/%2",
             "/v1/x#y",

@@ -5,7 +5,7 @@ use crate::config::Provider;
 use crate::policy::{Code, Denial, Permit};
 use crate::provider::Dialect;
 use crate::session::connection::Connection;
-use crate::session::registry::Entry;
+use crate::session::registry::{Entry, Live};
 use crate::telemetry::Transport;
 use crate::token::Token;
 use crate::values::ids::RequestId;
@@ -26,6 +26,8 @@ pub struct Ctx {
     pub started: Instant,
     /// Where it came in.
     pub connection: Option<Arc<Connection>>,
+    /// It waited for `100 Continue`, and was told to go on.
+    pub continued: bool,
     /// Where it stands.
     pub stage: Stage,
     /// What the log will say.
@@ -69,9 +71,25 @@ pub struct Flight {
     /// An error answer that is being read before anybody sees it.
     pub held: Option<Held>,
     /// Frames from the caller, and to it.
-    pub frames: Option<Box<[Tracker; 2]>>,
+    pub frames: Option<Box<Frames>>,
     /// A refusal of a later phase, to be answered when Pingora gives up.
     pub refusal: Option<Denial>,
+}
+
+/// Where both directions of a socket stand.
+#[derive(Default)]
+pub struct Frames {
+    /// From the caller.
+    pub up: Tracker,
+    /// To the caller.
+    pub down: Tracker,
+}
+
+impl Frames {
+    /// Whether a close frame of ours would land between frames, and none has gone before.
+    pub fn may_close(&self) -> bool {
+        self.down.at_boundary() && !self.down.closed()
+    }
 }
 
 /// An error answer of the provider, kept back until it was searched.
@@ -93,6 +111,8 @@ pub struct Note {
     pub provider: Option<usize>,
     /// Whose it is, once authenticated.
     pub token: Option<Arc<Token>>,
+    /// What it reached, once admitted.
+    pub live: Option<Arc<Live>>,
     /// Status that the caller got; 0: none.
     pub status: u16,
     /// Why it was refused.
@@ -143,6 +163,7 @@ impl Ctx {
             id: RequestId::new(),
             started: Instant::now(),
             connection: None,
+            continued: false,
             stage: Stage::Arrived,
             note: Note::default(),
         }

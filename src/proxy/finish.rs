@@ -1,7 +1,7 @@
 //! The end of a request, however it came: one line in the access log, the counters, and the
 //! connection goes back to waiting.
 
-use super::ctx::{Ctx, Stage};
+use super::ctx::Ctx;
 use super::gateway::Gateway;
 use crate::telemetry::Transport;
 use crate::telemetry::line::Line;
@@ -24,10 +24,7 @@ pub(super) fn settle(gateway: &Gateway, session: &Session, ctx: &mut Ctx) {
             bytes_out: note.bytes_out,
         });
     }
-    let model = match &ctx.stage {
-        Stage::Passed(flight) => flight.permit.model(),
-        Stage::Arrived | Stage::Refused => None,
-    };
+    let model = note.live.as_ref().and_then(|live| live.reach.model.as_deref());
     let token = note.token.as_ref();
     let request = session.req_header();
     ctx.snapshot.access_log.write(&Line {

@@ -4,13 +4,15 @@
 use crate::config::Config;
 use crate::egress::peer::Upstream;
 use crate::policy::failed_auth::FailedAuth;
+use crate::policy::{Class, granted, still_allowed};
 use crate::provider::{self, Api, route::Table};
 use crate::session::connections::Connections;
-use crate::session::registry::Registry;
+use crate::session::registry::{Live, Registry};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::provider_metrics::ProviderMetrics;
 use crate::telemetry::redact::Redactor;
+use crate::token::Token;
 use crate::token::index::Index;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
@@ -35,6 +37,33 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// The process stops: answers carry `Connection: close`.
     pub draining: AtomicBool,
+}
+
+impl Gateway {
+    /// Whether a session may go on under what is in force now: its token is there, and its grant
+    /// reaches what it reached.
+    pub fn still_allows(&self, live: &Live) -> bool {
+        let snapshot = self.snapshot.load();
+        self.index.lookup(&live.token.digest).is_some_and(|token| {
+            token.id == live.token.id
+                && still_allowed(&snapshot.config, &token, &live.reach.target())
+                && model_kept(&snapshot.config, &token, live)
+        })
+    }
+}
+
+fn model_kept(config: &Config, token: &Token, live: &Live) -> bool {
+    let Ok(grant) = granted(config, token) else { return false };
+    match (&grant.models, &live.reach.model) {
+        (Some(models), Some(model)) => {
+            let model = model.strip_prefix("models/").unwrap_or(model);
+            models.iter().any(|p| p.matches(model))
+        }
+        // One that began without models to check can't be shown to keep to them now; one that
+        // needed none has its path to be held to.
+        (Some(_), None) => live.reach.modelless || live.reach.class == Class::ModelList,
+        (None, _) => true,
+    }
 }
 
 /// A configuration and what was derived from it. Immutable.

@@ -1,8 +1,11 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
-//! - [`admit`]: the gate. - [`upstream_request`]: the swap. - [`request_body`],
-//! [`response_body`]: what passes. - [`response`], [`held`], [`location`]: the way back.
-//! - [`reject`]: every denial. - [`finish`]: log and counters.
+//! - [`admit`]: the gate
+//! - [`upstream_request`]: the swap
+//! - [`request_body`], [`response_body`]: what passes
+//! - [`response`], [`held`], [`location`]: the way back
+//! - [`reject`]: every denial
+//! - [`finish`]: log and counters
 
 mod admit;
 // For benches/ and fuzz/, which run it without a server.
@@ -35,6 +38,7 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,14 +58,15 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         ctx.arrive(session);
-        match panic::caught(admit::admit(&self.0, session, ctx)).await {
+        let admitted = panic::caught(pin!(admit::admit(&self.0, session, ctx))).await;
+        match admitted {
             Ok(result) => result,
             Err(fault) => reject::answer(&self.0, session, ctx, fault).await,
         }
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        panic::flat(upstream::peer(ctx)).await
+        panic::flat(pin!(upstream::peer(ctx))).await
     }
 
     fn fail_to_connect(
@@ -90,7 +95,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        panic::flat(request_body::pass(&self.0, session, body, end, ctx)).await
+        panic::flat(pin!(request_body::pass(&self.0, session, body, end, ctx))).await
     }
 
     async fn upstream_response_filter(
@@ -127,7 +132,7 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut Ctx,
     ) -> FailToProxy {
-        let told = panic::flat(upstream::fail(&self.0, session, error, ctx)).await;
+        let told = panic::flat(pin!(upstream::fail(&self.0, session, error, ctx))).await;
         FailToProxy { error_code: told.unwrap_or(0), can_reuse_downstream: false }
     }
 

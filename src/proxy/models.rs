@@ -15,6 +15,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
 use percent_encoding::percent_decode_str;
 use pingora_proxy::Session;
+use std::time::Duration;
 
 /// What Pingora keeps for replay.
 const READ: usize = 64 << 10;
@@ -30,14 +31,14 @@ pub fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) -> bool {
 }
 
 /// Whether the body has to be read for its models.
-pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session, upgrade: bool) -> bool {
+pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session) -> bool {
     let headers = &session.req_header().headers;
     let has_body =
         content_length(headers).unwrap_or(0) > 0 || headers.contains_key(TRANSFER_ENCODING);
-    places.body != BodyPlaces::None && has_body && !upgrade
+    places.body != BodyPlaces::None && has_body
 }
 
-/// Collects from path, query and body.
+/// Collects from path, query and body; the body has to be there `within` that time.
 ///
 /// # Errors
 /// 400, 413, 415.
@@ -46,8 +47,13 @@ pub(super) async fn collect(
     places: &ModelPlaces<'_>,
     session: &mut Session,
     reads_body: bool,
+    within: Duration,
 ) -> Result<Named, Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
+    if places.body == BodyPlaces::Frames {
+        // Frames are not read: such a request has named no model yet.
+        return Ok(named);
+    }
     if let Some(segment) = &places.path {
         named.models.push(decoded(segment)?);
     }
@@ -67,7 +73,7 @@ pub(super) async fn collect(
         return Ok(named);
     }
     match &places.body {
-        BodyPlaces::None => {}
+        BodyPlaces::None | BodyPlaces::Frames => {}
         BodyPlaces::Multipart => {
             return Err(Denial::new(
                 Code::UnsupportedBody,
@@ -76,7 +82,7 @@ pub(super) async fn collect(
         }
         BodyPlaces::Json { main, further } => {
             let wanted = Wanted { main, further };
-            let found = json(session, wanted).await?;
+            let found = json(session, wanted, within).await?;
             named.models.extend(found.main);
             named.further = found.further;
         }
@@ -94,7 +100,11 @@ fn decoded(segment: &str) -> Result<Box<str>, Denial> {
     Ok(text.into())
 }
 
-async fn json(session: &mut Session, wanted: Wanted<'_>) -> Result<json_model::Found, Denial> {
+async fn json(
+    session: &mut Session,
+    wanted: Wanted<'_>,
+    within: Duration,
+) -> Result<json_model::Found, Denial> {
     let headers = &session.req_header().headers;
     if headers
         .get(CONTENT_ENCODING)
@@ -106,7 +116,9 @@ async fn json(session: &mut Session, wanted: Wanted<'_>) -> Result<json_model::F
         ));
     }
     let says_json = is_json(headers);
-    let body = read(session).await?;
+    let body = tokio::time::timeout(within, read(session))
+        .await
+        .map_err(|_| Denial::new(Code::InvalidBody, "the body did not arrive in time"))??;
     json_model::scan(&body, wanted).map_err(|refused| match refused {
         Refused::Syntax(_) if !says_json => {
             Denial::new(Code::UnsupportedBody, "the body is not JSON; the model can't be found in it")

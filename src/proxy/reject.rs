@@ -70,8 +70,9 @@ pub(super) async fn write(
     let request = session.req_header();
     // What was pipelined behind an upgrade must not be read as a request.
     let upgrade = request.headers.contains_key(UPGRADE);
-    let waits =
-        request.headers.contains_key(http::header::EXPECT) && session.body_bytes_read() == 0;
+    let waits = request.headers.contains_key(http::header::EXPECT)
+        && !ctx.continued
+        && session.body_bytes_read() == 0;
     let unread = !session.is_body_done();
     if unread || upgrade {
         session.set_keepalive(None);
@@ -123,7 +124,8 @@ fn header(session: &Session, ctx: &Ctx, denial: &Denial, sent: bool) -> Result<R
         _ => {}
     }
     let request = &session.req_header().headers;
-    cors::response(&ctx.snapshot.config.cors, request, |name, value| {
+    let kind = ctx.provider().map(|p| p.kind);
+    cors::response(&ctx.snapshot.config.cors, kind, request, |name, value| {
         let result = if name == VARY {
             header.append_header(name, value).map(|_| ())
         } else {

@@ -26,14 +26,21 @@ pub(super) async fn pass(
     if let Some(chunk) = body {
         ctx.note.bytes_in += chunk.len() as u64;
         flight.body += chunk.len() as u64;
-        flight.entry.live().moved_ms.store(gateway.clock.steady_ms(), Relaxed);
+        let (live, now) = (flight.entry.live(), gateway.clock.steady_ms());
+        live.moved_ms.store(now, Relaxed);
+        if live.first_byte_due_ms.load(Relaxed) > 0 {
+            // The provider need not answer before it has the whole request.
+            let wait = ctx.snapshot.config.limits.upstream_first_byte_timeout.as_millis();
+            let due = now.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX / 2));
+            live.first_byte_due_ms.store(due, Relaxed);
+        }
         if !upgraded && flight.body > flight.max_body {
             *body = None;
             return refuse(ctx, Code::BodyTooLarge);
         }
         if upgraded && let Some(frames) = &mut flight.frames {
             let limit = ctx.snapshot.config.limits.max_ws_message;
-            if frames[0].follow(chunk, limit).is_err() {
+            if frames.up.follow(chunk, limit).is_err() {
                 *body = None;
                 flight.entry.live().connection.cut(Cut::MessageTooBig);
                 return refuse(ctx, Code::MessageTooBig);
@@ -51,7 +58,7 @@ pub(super) async fn pass(
 async fn say_goodbye(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let Stage::Passed(flight) = &ctx.stage else { return Ok(()) };
     let Some(why) = flight.entry.live().connection.was_cut() else { return Ok(()) };
-    let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
+    let free = flight.frames.as_ref().is_some_and(|f| f.may_close());
     ctx.note.denial = Some(why.code());
     if free {
         session

@@ -14,8 +14,10 @@ use crate::provider::key_error;
 use crate::slot::extract::offers;
 use crate::telemetry::Transport;
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, VARY};
-use http::{Method, StatusCode};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, TRANSFER_ENCODING, VARY,
+};
+use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -30,12 +32,18 @@ pub(super) fn receive(
 ) -> Result<()> {
     let status = header.status.as_u16();
     if header.status.is_informational() && status != 101 {
-        return Ok(());
+        // What a provider says meanwhile is not for the caller: nobody searches it for keys. The
+        // 100 that a caller waits for is ours.
+        return skip(session, header);
     }
     let elapsed = ctx.elapsed_us();
     ctx.note.first_byte_us.get_or_insert(elapsed);
     let method = session.req_header().method.clone();
     let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
+    if status == 101 && !flight.upgrade {
+        let why = "it switched protocols, which nobody had asked for";
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+    }
     let live = flight.entry.live();
     live.first_byte_due_ms.store(0, Relaxed);
     live.moved_ms.store(gateway.clock.steady_ms(), Relaxed);
@@ -45,7 +53,9 @@ pub(super) fn receive(
     if key_error::by_status(status) {
         return key_rejected(gateway, ctx);
     }
-    let empty = header.headers.get(CONTENT_LENGTH).is_some_and(|l| l.as_bytes() == b"0");
+    // However zero is written: without a body nothing would let a kept answer go.
+    let zero = |l: &http::HeaderValue| l.as_bytes().iter().all(|b| matches!(b, b'0' | b',' | b' '));
+    let empty = header.headers.get(CONTENT_LENGTH).is_some_and(zero);
     if method == Method::HEAD || empty {
         return Ok(());
     }
@@ -55,10 +65,13 @@ pub(super) fn receive(
         complete: false,
         overflow: false,
     });
-    // 103 is skipped by the downstream session as it is told here, body filters still run.
+    skip(session, header)
+}
+
+/// 103 is skipped by the downstream session as it is told here, body filters still run.
+fn skip(session: &mut Session, header: &mut ResponseHeader) -> Result<()> {
     session.as_mut().set_ignore_info_resp(true);
-    header.set_status(StatusCode::EARLY_HINTS)?;
-    Ok(())
+    header.set_status(StatusCode::EARLY_HINTS)
 }
 
 /// Our key is the problem: the caller's token is not, and nothing of the answer passes.
@@ -89,7 +102,7 @@ pub(super) fn dress(
     }
     ctx.note.status = status;
     ctx.note.transport = Some(transport(header));
-    hide_keys(gateway, header, ctx);
+    hide_keys(gateway, header, ctx)?;
     let kind = ctx.provider().map(|p| p.kind);
     if kind != Some(Kind::Generic) {
         header.remove_header(&SET_COOKIE);
@@ -101,7 +114,8 @@ pub(super) fn dress(
         }
     }
     let mut result = Ok(());
-    cors::response(&ctx.snapshot.config.cors, &session.req_header().headers, |name, value| {
+    let asked = &session.req_header().headers;
+    cors::response(&ctx.snapshot.config.cors, kind, asked, |name, value| {
         let set = if name == VARY {
             header.append_header(name, value).map(|_| ())
         } else {
@@ -118,6 +132,11 @@ pub(super) fn dress(
     }
     if status == 101 {
         choose_protocol(session, header)?;
+    }
+    if session.req_header().version == Version::HTTP_10 {
+        // RFC 9112 section 6.1: it can't read chunks; the body ends with the connection.
+        header.remove_header(&TRANSFER_ENCODING);
+        session.set_keepalive(None);
     }
     if gateway.draining.load(Acquire) {
         session.set_keepalive(None);
@@ -139,12 +158,12 @@ fn transport(header: &ResponseHeader) -> Transport {
 }
 
 /// A header in which the provider echoes a key goes no further.
-fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) {
+fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     let redactor = &ctx.snapshot.redactor;
     let leaking: Vec<_> = header
         .headers
         .iter()
-        .filter(|(_, value)| value.len() >= 8 && redactor.contains(value.as_bytes()))
+        .filter(|(_, value)| redactor.contains(value.as_bytes()))
         .map(|(name, _)| name.clone())
         .collect();
     if !leaking.is_empty() {
@@ -153,6 +172,11 @@ fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) {
     for name in leaking {
         header.remove_header(&name);
     }
+    // HTTP/1.1 ignores the phrase (RFC 9112 section 4), and a provider can write what it likes.
+    if header.get_reason_phrase() != header.status.canonical_reason() {
+        header.set_reason_phrase(header.status.canonical_reason())?;
+    }
+    Ok(())
 }
 
 /// A browser fails if it offered protocols and none is chosen: then it is our own, `keygate`.

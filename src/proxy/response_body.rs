@@ -27,7 +27,7 @@ pub(super) fn pass(
         && let Some(frames) = &mut flight.frames
     {
         // Providers may send what they like; only where frames end matters here.
-        let _ = frames[1].follow(chunk, u64::MAX);
+        let _ = frames.down.follow(chunk, u64::MAX);
     }
     Ok(())
 }

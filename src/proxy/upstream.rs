@@ -50,7 +50,8 @@ pub(super) async fn fail(
     if session.was_upgraded() {
         return end_socket(session, ctx, denial).await;
     }
-    if session.response_written().is_some() {
+    // `100 Continue` is no answer yet.
+    if session.response_written().is_some_and(|answer| !answer.status.is_informational()) {
         // Visibly unfinished: nothing more is written, and the connection is closed.
         note(ctx, denial);
         return Ok(0);
@@ -95,7 +96,7 @@ async fn end_socket(session: &mut Session, ctx: &mut Ctx, denial: Option<Denial>
     let code = denial.as_ref().map(|d| d.code);
     note(ctx, denial);
     let Stage::Passed(flight) = &ctx.stage else { return Ok(0) };
-    let free = flight.frames.as_ref().is_some_and(|f| f[1].at_boundary() && !f[1].closed());
+    let free = flight.frames.as_ref().is_some_and(|f| f.may_close());
     if let (Some(code), true) = (code, free) {
         session
             .write_response_body(

@@ -101,7 +101,8 @@ fn retarget(
         Some(Filled::Header(name, value)) => Some((name.clone(), value.clone())),
         None => None,
     };
-    let absolute = request.uri.authority().is_some();
+    // RFC 9112 section 3.2.1: an origin gets the origin form, whatever the caller sent.
+    let absolute = !request.raw_path().starts_with(b"/");
     if flight.skip > 0
         || stripped
         || absolute

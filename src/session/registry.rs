@@ -50,6 +50,8 @@ pub struct Reach {
     pub method: http::Method,
     /// The model that was decided upon.
     pub model: Option<Box<str>>,
+    /// Its grant had models, and let it pass without one.
+    pub modelless: bool,
 }
 
 impl Reach {

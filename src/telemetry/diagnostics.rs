@@ -84,10 +84,12 @@ impl Log for Diagnostics {
     }
 }
 
-/// Pingora tells of every connection at info; only who asks for debug wants that.
+/// Pingora tells of every connection at info; only who asks for debug wants that. Below info it
+/// prints whole requests, tokens included: never.
 fn passes(target: &str, level: Level, max: LevelFilter) -> bool {
     let quiet = target.starts_with("pingora") && max < LevelFilter::Debug;
-    level <= if quiet { max.min(LevelFilter::Warn) } else { max }
+    let pingora = if quiet { LevelFilter::Warn } else { LevelFilter::Info };
+    level <= if target.starts_with("pingora") { max.min(pingora) } else { max }
 }
 
 fn render(record: &Record<'_>, journald: bool, redactor: Option<&Redactor>) -> String {
@@ -229,6 +231,7 @@ mod tests {
             ("pingora_core::server", Level::Warn, F::Info, true),
             ("pingora_core::server", Level::Warn, F::Error, false),
             ("pingora_proxy", Level::Info, F::Debug, true),
+            ("pingora_proxy", Level::Debug, F::Trace, false),
             ("keygate::app", Level::Info, F::Info, true),
             ("keygate::app", Level::Debug, F::Info, false),
         ] {

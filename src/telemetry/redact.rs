@@ -26,6 +26,8 @@ const LONGEST_ESCAPE: usize = 6;
 /// The secrets of one configuration.
 pub struct Redactor {
     needles: Vec<Needle>,
+    /// Nothing shorter can hold any.
+    shortest: usize,
 }
 
 struct Needle {
@@ -46,7 +48,8 @@ impl Redactor {
                 push_base64(&mut needles, text.as_bytes());
             }
         }
-        Self { needles }
+        let shortest = needles.iter().map(|n| n.text.len()).min().unwrap_or(usize::MAX);
+        Self { needles, shortest }
     }
 
     /// Whether any secret is in `bytes`.
@@ -84,6 +87,9 @@ impl Redactor {
     }
 
     fn find(&self, bytes: &[u8], first_only: bool) -> Vec<Range<usize>> {
+        if bytes.len() < self.shortest {
+            return Vec::new();
+        }
         let escaped = memchr::memchr3(b'%', b'\\', b'+', bytes).is_some();
         let mut found = Vec::new();
         for needle in &self.needles {

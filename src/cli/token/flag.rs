@@ -19,7 +19,7 @@ pub(super) struct GrantFlags {
     /// A model, exact or with * at the end
     #[arg(long = "model", value_name = "MODEL")]
     models: Option<Vec<String>>,
-    /// A site whose pages may use it (scheme://host[:port])
+    /// A site whose pages may use it (`scheme://host` or `scheme://host:port`)
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Option<Vec<String>>,
     /// A path as the provider sees it, exact or with * at the end

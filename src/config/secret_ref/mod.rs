@@ -25,7 +25,7 @@ pub enum SecretRef {
     Credential(String),
 }
 
-/// What gives the secret that a reference names, or says why it can't; [`load`] does it for real.
+/// What gives the secret that a reference names, or says why it can't; [`load()`] does it for real.
 pub type Source<'a> = dyn Fn(&SecretRef) -> Result<Secret, String> + 'a;
 
 impl SecretRef {

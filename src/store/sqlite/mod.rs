@@ -3,7 +3,7 @@
 //! What is acknowledged is durable (`synchronous=FULL`), each change is one transaction, and any
 //! number of processes may have the file open (WAL). When another file takes its place, the store
 //! follows; when it is gone, the store fails rather than write where nobody will look.
-//! [`connection`] opens, [`file`] sees to owners and modes, [`schema`] to the tables; [`record`]
+//! [`connection`] opens, [`mod@file`] sees to owners and modes, [`schema`] to the tables; [`record`]
 //! holds what is asked of a store, [`row`] reads what it answers.
 
 mod connection;
