@@ -31,9 +31,11 @@ pub struct QueryNames<'a>(pub Option<&'a [Box<str>]>);
 impl QueryNames<'_> {
     /// Whether `name`, as it is on the wire, names a credential: decoded, in any case.
     pub fn holds(self, name: &str) -> bool {
-        let decoded;
+        let (spaced, decoded);
         let name = if name.contains(['%', '+']) {
-            decoded = percent_decode_str(name).decode_utf8_lossy();
+            // In queries that stands for a blank (WHATWG URL, section 5.1).
+            spaced = name.replace('+', " ");
+            decoded = percent_decode_str(&spaced).decode_utf8_lossy();
             decoded.trim()
         } else {
             name
@@ -60,10 +62,20 @@ mod tests {
     #[test]
     fn names_are_recognised_in_every_disguise() {
         let all = QueryNames(None);
-        for name in ["key", "KEY", "%6bey", "%6B%65%79", "api_key", "Access_Token", "api%5Fkey"] {
+        for name in [
+            "key",
+            "KEY",
+            "%6bey",
+            "%6B%65%79",
+            "api_key",
+            "Access_Token",
+            "api%5Fkey",
+            "+key",
+            "%20key+",
+        ] {
             assert!(all.holds(name), "{name} is a credential");
         }
-        for name in ["keys", "monkey", "", "k", "model", "key[]"] {
+        for name in ["keys", "monkey", "", "k", "model", "key[]", "k+ey", "%2Bkey"] {
             assert!(!all.holds(name), "{name} is data");
         }
     }
