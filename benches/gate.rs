@@ -8,7 +8,9 @@ mod timing;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::Request;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE,
+};
 use keygate::body::json_model::{self, Wanted};
 use keygate::config::{self, Config, Provider};
 use keygate::cors;
@@ -163,7 +165,9 @@ impl<'a> Asked<'a> {
 
 impl policy::Request for Asked<'_> {
     fn framing(&mut self) -> Result<(), Denial> {
-        canonical::framing(self.request.headers(), self.request.version())
+        canonical::framing(self.request.headers(), self.request.version())?;
+        // This is no upgrade, whose handshake would be looked at here.
+        if self.upgrade { Err(Code::MalformedRequest.into()) } else { Ok(()) }
     }
 
     fn host(&mut self) -> Result<(), Denial> {
@@ -191,10 +195,13 @@ impl policy::Request for Asked<'_> {
         self.route = self.world.routes.find(method, path, version).ok_or(Code::NoRoute)?;
         let (provider, api) = self.reached()?;
         let path = Path::new(self.raw_path());
-        if canonical::has_slash(path.raw()) {
+        if path.raw().contains("//") || canonical::has_slash(path.raw()) {
             return Err(Code::MalformedRequest.into());
         }
-        self.class = (api.class)(provider, method, &path);
+        self.class = match provider::mints(&provider.url.path, &path) {
+            true => Class::Minting,
+            false => (api.class)(provider, method, &path),
+        };
         black_box((api.upload)(&path));
         self.decoded = path.decoded().into();
         Ok(())
@@ -245,8 +252,16 @@ impl policy::Request for Asked<'_> {
             self.content_length() > 0 || self.request.headers().contains_key(TRANSFER_ENCODING);
         if let BodyPlaces::Json { main, further } = &places.body
             && has_body
-            && !self.upgrade
         {
+            let headers = self.request.headers();
+            let says_json = headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok());
+            let says_json = says_json.is_none_or(|t| {
+                let essence = t.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+                essence == "application/json" || essence.ends_with("+json")
+            });
+            if headers.contains_key(CONTENT_ENCODING) || !says_json {
+                return Err(Code::UnsupportedBody.into());
+            }
             let found = json_model::scan(self.request.body(), Wanted { main, further });
             let found = found.map_err(|_| Denial::from(Code::InvalidBody))?;
             named.models.extend(found.main);

@@ -97,7 +97,7 @@ impl ModelPlaces<'_> {
 
 /// Whether any API would answer this path with a real credential. Asked of every provider: a
 /// generic one, or one with a base URL of its own (`https://host/v1`), may be any of them.
-pub(crate) fn mints(base: &str, path: &Path<'_>) -> bool {
+pub fn mints(base: &str, path: &Path<'_>) -> bool {
     let any =
         |path: &Path<'_>| openai::mints(path) || anthropic::mints(path) || gemini::mints(path);
     if any(path) {

@@ -31,11 +31,11 @@ pub struct QueryNames<'a>(pub Option<&'a [Box<str>]>);
 impl QueryNames<'_> {
     /// Whether `name`, as it is on the wire, names a credential: decoded, in any case.
     pub fn holds(self, name: &str) -> bool {
-        let decoded;
+        let (spaced, decoded);
         let name = if name.contains(['%', '+']) {
-            // Forms write a blank as '+', and some servers trim names.
-            let plain = name.replace('+', " ");
-            decoded = percent_decode_str(&plain).decode_utf8_lossy().into_owned();
+            // In queries that stands for a blank (WHATWG URL, section 5.1).
+            spaced = name.replace('+', " ");
+            decoded = percent_decode_str(&spaced).decode_utf8_lossy();
             decoded.trim()
         } else {
             name
@@ -75,7 +75,7 @@ mod tests {
         ] {
             assert!(all.holds(name), "{name} is a credential");
         }
-        for name in ["keys", "monkey", "", "k", "model", "key[]"] {
+        for name in ["keys", "monkey", "", "k", "model", "key[]", "k+ey", "%2Bkey"] {
             assert!(!all.holds(name), "{name} is data");
         }
     }

@@ -42,13 +42,17 @@ impl Origin {
             return Err(bad("user info has no place in an origin"));
         }
         let url = Url::parse(text).map_err(|e| bad(&e.to_string()))?;
+        let scheme = scheme.to_ascii_lowercase();
+        if url.scheme() != scheme {
+            // `https:x/y://host` is read as `https://x/…`.
+            return Err(bad("write it as scheme://host[:port]"));
+        }
         let host =
             url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| bad("the host is missing"))?;
         if host.ends_with('.') {
             return Err(bad("browsers treat a trailing dot as another site; leave it out"));
         }
         let host = host.to_ascii_lowercase();
-        let scheme = scheme.to_ascii_lowercase();
         Ok(Self(match url.port() {
             Some(port) => format!("{scheme}://{host}:{port}").into(),
             None => format!("{scheme}://{host}").into(),
@@ -115,6 +119,7 @@ mod tests {
             "://a.example",
             "https:\\\\a.example",
             "https://a.example\n",
+            "https:t/cobhttps://a.example",
         ] {
             assert!(Origin::parse(text).is_err(), "{text:?} must be refused");
         }
