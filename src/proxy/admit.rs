@@ -17,7 +17,7 @@ use crate::slot::place::QueryNames;
 use crate::token::Token;
 use crate::values::ids::TokenDigest;
 use crate::values::net::AddressKey;
-use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
@@ -299,7 +299,7 @@ impl policy::Request for Asked<'_> {
         if expect.is_some() && !continues {
             return Err(Code::ExpectationFailed.into());
         }
-        let length = content_length(headers).unwrap_or(0);
+        let length = canonical::content_length(headers).unwrap_or(0);
         if length > self.found.max_body {
             return Err(Code::BodyTooLarge.into());
         }
@@ -331,11 +331,6 @@ impl policy::Request for Asked<'_> {
         // (generic) gets none.
         Ok(())
     }
-}
-
-/// A body's declared length; framing has passed.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the request asks to become a WebSocket. Decides slots, never whether a check runs.

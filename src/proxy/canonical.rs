@@ -176,6 +176,11 @@ pub fn has_slash(path: &str) -> bool {
     path.contains("%2F") || path.contains("%2f")
 }
 
+/// A body's declared length; framing has passed.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Step 4.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 //! reach the provider. A longer body of a token with models is refused; nothing is let through
 //! unread.
 
-use super::admit::content_length;
+use super::canonical::content_length;
 use crate::body::json_model::{self, Refused, Wanted};
 use crate::config::{Kind, Provider};
 use crate::policy::{Code, Denial, model::Named};
