@@ -173,7 +173,7 @@ impl ProxyHttp for Bare {
     }
 }
 
-/// Pingora alone, set up as `keygate::app` does it.
+/// Pingora alone, on one worker of its own.
 fn passthrough(bare: Bare) -> Outcome<Cost> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)

@@ -4,7 +4,7 @@
 //! then the token; blanks around it do not count. Other schemes carry no token (they are stripped
 //! all the same). The same token in several slots is fine; two different ones are not.
 
-use super::place::{QueryNames, TOKEN_HEADERS, TOKEN_PROTOCOLS, pairs};
+use super::place::{QueryNames, TOKEN_HEADERS, pairs, protocol_token};
 use crate::policy::{Code, Denial};
 use crate::values::ids::TokenDigest;
 use http::HeaderMap;
@@ -85,7 +85,7 @@ fn protocol_tokens(headers: &HeaderMap) -> Result<Vec<&str>, Denial> {
     let mut tokens = Vec::new();
     let mut others = false;
     for offer in offers(headers) {
-        match TOKEN_PROTOCOLS.iter().find_map(|prefix| offer.strip_prefix(prefix)) {
+        match protocol_token(offer) {
             Some(token) => tokens.push(token),
             None => others = true,
         }
@@ -138,6 +138,7 @@ mod tests {
             ("api-key", "ptk_x"),
             ("sec-websocket-protocol", "realtime, openai-insecure-api-key.ptk_x"),
             ("sec-websocket-protocol", "keygate.ptk_x,keygate"),
+            ("sec-websocket-protocol", "keygate, Keygate.ptk_x"),
         ] {
             assert_eq!(found(&[(name, value)], None), token, "{name}: {value}");
         }

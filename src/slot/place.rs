@@ -22,7 +22,19 @@ pub(crate) const TOKEN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api
 const TOKEN_QUERIES: [&str; 3] = ["key", "api_key", "access_token"];
 
 /// WebSocket subprotocols that carry a token behind this text: browsers can't set headers.
-pub(crate) const TOKEN_PROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "keygate."];
+const TOKEN_PROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "keygate."];
+
+/// The token in an offered subprotocol. In any case: what one reader takes for a name, another
+/// may take for this.
+pub(crate) fn protocol_token(offer: &str) -> Option<&str> {
+    TOKEN_PROTOCOLS.iter().find_map(|prefix| behind(offer, prefix))
+}
+
+/// What follows `prefix`, whose case does not count.
+pub(crate) fn behind<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, rest) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(rest)
+}
 
 /// Which query parameters are credentials on this route.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@
 //! A caller may repeat its token in a slot that was not read; it must not reach the provider.
 
 use super::extract::offers;
-use super::place::{QueryNames, TOKEN_HEADERS, TOKEN_PROTOCOLS, pairs};
+use super::place::{QueryNames, TOKEN_HEADERS, behind, pairs, protocol_token};
 use http::{HeaderMap, HeaderName};
 
 /// What a provider's configuration and the peer let pass.
@@ -55,13 +55,10 @@ pub fn query(query: &str, names: QueryNames<'_>) -> Option<String> {
 /// The subprotocols that go on, in order; `None` where none is left.
 pub fn protocols(headers: &HeaderMap, lets: Lets) -> Option<String> {
     let kept: Vec<&str> = offers(headers)
+        .filter(|offer| protocol_token(offer).is_none() && *offer != "keygate")
         .filter(|offer| {
-            !TOKEN_PROTOCOLS.iter().any(|p| offer.starts_with(p)) && *offer != "keygate"
-        })
-        .filter(|offer| {
-            lets.billing
-                || !(offer.starts_with("openai-organization.")
-                    || offer.starts_with("openai-project."))
+            let bills = |prefix| behind(offer, prefix).is_some();
+            lets.billing || !(bills("openai-organization.") || bills("openai-project."))
         })
         .collect();
     (!kept.is_empty()).then(|| kept.join(", "))
@@ -134,6 +131,10 @@ mod tests {
             "sec-websocket-protocol",
             "openai-project.p, openai-agents-sdk.1, keygate".parse().unwrap(),
         );
+        headers.append(
+            "sec-websocket-protocol",
+            "Keygate.t, OpenAI-Insecure-Api-Key.t, OpenAI-Organization.o".parse().unwrap(),
+        );
         assert_eq!(
             protocols(&headers, Lets::default()).as_deref(),
             Some("realtime, openai-agents-sdk.1")
@@ -141,7 +142,7 @@ mod tests {
         let billing = Lets { billing: true, ..Lets::default() };
         assert_eq!(
             protocols(&headers, billing).as_deref(),
-            Some("realtime, openai-project.p, openai-agents-sdk.1")
+            Some("realtime, openai-project.p, openai-agents-sdk.1, OpenAI-Organization.o")
         );
     }
 }

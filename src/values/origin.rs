@@ -35,6 +35,9 @@ impl Origin {
         if rest.contains('@') {
             return Err(bad("user info has no place in an origin"));
         }
+        if rest.contains('%') {
+            return Err(bad("write the host as it is, without percent-encoding"));
+        }
         let url = Url::parse(text).map_err(|e| bad(&e.to_string()))?;
         let scheme = scheme.to_ascii_lowercase();
         if url.scheme() != scheme {
@@ -112,6 +115,7 @@ mod tests {
             "https:\\\\a.example",
             "https://a.example\n",
             "https:t/cobhttps://a.example",
+            "https://%2a.example",
         ] {
             assert!(Origin::parse(text).is_err(), "{text:?} must be refused");
         }
