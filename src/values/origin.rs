@@ -35,9 +35,6 @@ impl Origin {
         if rest.contains('@') {
             return Err(bad("user info has no place in an origin"));
         }
-        if rest.contains('%') {
-            return Err(bad("write the host as it is, without percent-encoding"));
-        }
         let url = Url::parse(text).map_err(|e| bad(&e.to_string()))?;
         let scheme = scheme.to_ascii_lowercase();
         if url.scheme() != scheme {
@@ -46,6 +43,10 @@ impl Origin {
         }
         let host =
             url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| bad("the host is missing"))?;
+        // Hosts of schemes that browsers do not know are not turned into punycode.
+        if rest.contains('%') || host.contains('%') {
+            return Err(bad("write the host in ASCII, without percent-encoding"));
+        }
         if host.ends_with('.') {
             return Err(bad("browsers treat a trailing dot as another site; leave it out"));
         }
@@ -116,6 +117,7 @@ mod tests {
             "https://a.example\n",
             "https:t/cobhttps://a.example",
             "https://%2a.example",
+            "app://bücher.example",
         ] {
             assert!(Origin::parse(text).is_err(), "{text:?} must be refused");
         }
