@@ -46,15 +46,19 @@ static TRUE: HeaderValue = HeaderValue::from_static("true");
 /// A header to set, and whether beside what is there.
 pub type Set = (HeaderName, HeaderValue);
 
-/// The upstream's own CORS headers, which are replaced.
-pub const REPLACED: [HeaderName; 6] = [
-    ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE,
-];
+/// Whether a header is one of the upstream's own about CORS, which are replaced.
+pub fn replaces(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("access-control-") else { return false };
+    matches!(
+        rest,
+        "allow-origin"
+            | "allow-credentials"
+            | "allow-methods"
+            | "allow-headers"
+            | "expose-headers"
+            | "max-age"
+    )
+}
 
 /// Whether a request is a preflight: `OPTIONS` with an origin and the method that is meant.
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {

@@ -1,7 +1,7 @@
 //! Our own timers: what waits too long for a first byte, and streams on which nothing moves.
 //!
-//! Pingora keeps one read timeout per peer, the larger one; this keeps the smaller, by looking at
-//! the registry.
+//! Pingora's own would set and drop a timer for every read of every request; this looks at the
+//! registry twice a second.
 
 use crate::proxy::gateway::Gateway;
 use crate::session::connection::Cut;

@@ -21,8 +21,6 @@ use tokio::time::Instant;
 const FRESH: Duration = Duration::from_secs(30);
 /// How long a lookup may take.
 const LOOKUP: Duration = Duration::from_secs(5);
-/// How long an upstream connection may wait in the pool.
-const POOLED: Duration = Duration::from_secs(60);
 
 /// A provider's whereabouts. Cheap to clone.
 #[derive(Clone)]
@@ -31,7 +29,7 @@ pub struct Upstream(Arc<Inner>);
 struct Inner {
     url: BaseUrl,
     connect: Duration,
-    read: Duration,
+    wait: Duration,
     peers: ArcSwapOption<Resolved>,
     looking: AtomicBool,
 }
@@ -48,8 +46,7 @@ impl Upstream {
         let inner = Inner {
             url: url.clone(),
             connect: limits.upstream_connect_timeout,
-            // One read timeout per peer: the larger one; the smaller is kept by the sweep.
-            read: limits.upstream_first_byte_timeout.max(limits.stream_idle_timeout),
+            wait: limits.upstream_first_byte_timeout.max(limits.stream_idle_timeout),
             peers: ArcSwapOption::empty(),
             looking: AtomicBool::new(false),
         };
@@ -60,11 +57,21 @@ impl Upstream {
         Self(Arc::new(inner))
     }
 
-    /// A peer to try; `attempt` counts from 0 and goes through the addresses.
+    /// A peer to try; `attempt` counts from 0 and goes through the addresses. `at_once` is for
+    /// requests that fit the socket's buffer.
     ///
     /// # Errors
     /// The name has no address, or none in time.
-    pub async fn peer(&self, attempt: usize) -> io::Result<Box<HttpPeer>> {
+    pub async fn peer(&self, attempt: usize, at_once: bool) -> io::Result<Box<HttpPeer>> {
+        let mut peer = self.pick(attempt).await?;
+        if !at_once {
+            // Once a write has failed Pingora waits for an answer, and hears of nothing else.
+            peer.options.read_timeout = Some(self.0.wait);
+        }
+        Ok(peer)
+    }
+
+    async fn pick(&self, attempt: usize) -> io::Result<Box<HttpPeer>> {
         let known = self.0.peers.load();
         if let Some(known) = known.as_ref() {
             if known.until.is_some_and(|until| Instant::now() >= until) {
@@ -113,13 +120,17 @@ impl Inner {
     }
 
     fn peer(&self, address: SocketAddr) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, self.url.tls, self.url.host.to_string());
+        // A name for nothing but SNI: the peer is cloned for every request.
+        let name = if self.url.tls { self.url.host.to_string() } else { String::new() };
+        let mut peer = HttpPeer::new(address, self.url.tls, name);
         peer.options.connection_timeout = Some(self.connect);
         peer.options.total_connection_timeout = Some(self.connect);
-        peer.options.read_timeout = Some(self.read);
-        // While a write waits Pingora reads neither side: nothing else would end it.
-        peer.options.write_timeout = Some(self.read);
-        peer.options.idle_timeout = Some(POOLED);
+        // No read timeout as a rule: the sweep keeps both of ours, and each of Pingora's timers
+        // costs a request about what the whole gate does. Neither an idle one in the pool:
+        // keep-alive probes find the connections that are gone.
+        // While a write waits Pingora reads neither side: nothing else would end it. One that does
+        // not wait sets no timer.
+        peer.options.write_timeout = Some(self.wait);
         peer.options.tcp_keepalive = Some(TcpKeepalive {
             idle: Duration::from_secs(60),
             interval: Duration::from_secs(10),

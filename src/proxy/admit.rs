@@ -1,7 +1,7 @@
 //! How Pingora's session answers what the gate asks, step by step; the order itself is
 //! `policy::check`'s.
 
-use super::canonical;
+use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::{forwarded, models, reject};
@@ -17,7 +17,6 @@ use crate::slot::place::QueryNames;
 use crate::token::Token;
 use crate::values::ids::TokenDigest;
 use crate::values::net::AddressKey;
-use http::header::{EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
@@ -28,7 +27,7 @@ use std::sync::atomic::AtomicU64;
 /// Runs the gate. Gives `true` when the answer has been sent.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let snapshot = ctx.snapshot.clone();
-    keep_alive(gateway, session, &snapshot);
+    keep_alive(gateway, session);
     let (verdict, asked) = {
         let mut asked = Asked::new(session, &snapshot, &mut ctx.note);
         let rules = Rules {
@@ -51,7 +50,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
             let Some(connection) = ctx.connection.clone() else {
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
             };
-            enter(gateway, session, ctx, &asked, permit, connection);
+            enter(gateway, session, ctx, asked, permit, connection);
             // What was revoked while the body was read found nothing in the registry to cut.
             if ctx.flight().is_some_and(|f| !gateway.still_allows(f.entry.live())) {
                 return reject::answer(gateway, session, ctx, Code::TokenInvalid.into()).await;
@@ -69,12 +68,13 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     }
 }
 
-/// The configuration's idle time for the connection, unless it is to be closed anyway.
-fn keep_alive(gateway: &Gateway, session: &mut Session, snapshot: &Snapshot) {
+/// Whether the connection goes on after this request.
+fn keep_alive(gateway: &Gateway, session: &mut Session) {
     if gateway.draining.load(std::sync::atomic::Ordering::Acquire) {
         session.set_keepalive(None);
     } else if session.get_keepalive().is_some() {
-        session.set_keepalive(Some(snapshot.config.limits.idle_timeout.as_secs().max(1)));
+        // Without a timer of Pingora's: the connection itself knows how long it may rest.
+        session.set_keepalive(Some(0));
     }
 }
 
@@ -83,7 +83,7 @@ fn enter(
     gateway: &Gateway,
     session: &Session,
     ctx: &mut Ctx,
-    asked: &Answers,
+    asked: Answers,
     permit: policy::Permit,
     connection: Arc<Connection>,
 ) {
@@ -96,7 +96,7 @@ fn enter(
         token: permit.token().clone(),
         reach: Reach {
             provider: provider.name.clone(),
-            path: asked.decoded.clone(),
+            path: asked.decoded,
             class: asked.class,
             method: session.req_header().method.clone(),
             model: permit.model().map(Into::into),
@@ -114,15 +114,16 @@ fn enter(
         permit,
         provider: asked.route.provider,
         skip: asked.route.skip,
-        upgrade: asked.upgrade,
+        upgrade: asked.framing.upgrade,
         trusted: asked.trusted,
         scheme: asked.scheme,
         attempts: 0,
         sent: false,
         body: 0,
         max_body: asked.max_body,
+        at_once: asked.framing.fits_at_once(),
         held: None,
-        frames: asked.upgrade.then(Box::default),
+        frames: asked.framing.upgrade.then(Box::default),
         refusal: None,
     }));
 }
@@ -132,7 +133,7 @@ struct Answers {
     route: Route,
     class: Class,
     decoded: Box<str>,
-    upgrade: bool,
+    framing: Framing,
     trusted: bool,
     scheme: &'static str,
     expects_continue: bool,
@@ -162,7 +163,7 @@ impl<'a> Asked<'a> {
             route: Route { provider: usize::MAX, skip: 0 },
             class: Class::Stateful,
             decoded: Box::default(),
-            upgrade: is_upgrade(session),
+            framing: Framing::default(),
             trusted,
             scheme,
             expects_continue: false,
@@ -202,8 +203,12 @@ impl<'a> Asked<'a> {
 impl policy::Request for Asked<'_> {
     fn framing(&mut self) -> Result<(), Denial> {
         let request = self.session.req_header();
-        canonical::framing(&request.headers, request.version)?;
-        if self.found.upgrade { canonical::handshake(request) } else { Ok(()) }
+        self.found.framing = canonical::framing(&request.headers, request.version)?;
+        if self.found.framing.upgrade {
+            canonical::handshake(&request.method, self.found.framing)
+        } else {
+            Ok(())
+        }
     }
 
     fn host(&mut self) -> Result<(), Denial> {
@@ -231,7 +236,7 @@ impl policy::Request for Asked<'_> {
         let path = request.uri.path();
         let extra = usize::from(path.starts_with(canonical::DOUBLE_SLASH));
         let seen = path.get(extra..).unwrap_or_default();
-        let version = request.headers.contains_key("anthropic-version");
+        let version = self.found.framing.anthropic_version;
         let Some(mut route) = self.snapshot.routes.find(&request.method, seen, version) else {
             return Err(Code::NoRoute.into());
         };
@@ -293,19 +298,16 @@ impl policy::Request for Asked<'_> {
     }
 
     fn body(&mut self) -> Result<(), Denial> {
-        let headers = self.headers();
-        let expect = headers.get(EXPECT);
-        let continues = expect.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        if expect.is_some() && !continues {
+        let framing = self.found.framing;
+        if framing.expect == Some(false) {
             return Err(Code::ExpectationFailed.into());
         }
-        let length = canonical::content_length(headers).unwrap_or(0);
-        if length > self.found.max_body {
+        if framing.length.unwrap_or(0) > self.found.max_body {
             return Err(Code::BodyTooLarge.into());
         }
-        let expects = length > 0 || headers.contains_key(TRANSFER_ENCODING);
-        self.found.expects_continue =
-            continues && expects && self.session.req_header().version == Version::HTTP_11;
+        self.found.expects_continue = framing.expect.is_some()
+            && framing.has_body()
+            && self.session.req_header().version == Version::HTTP_11;
         Ok(())
     }
 
@@ -313,17 +315,20 @@ impl policy::Request for Asked<'_> {
         let Some((provider, reached)) = self.reached() else {
             return Err(Code::InternalError.into());
         };
-        let raw: Box<str> = self.raw_path().into();
-        let path = Path::new(&raw);
+        // Cheap to clone, and the session is needed to read the body.
+        let uri = self.session.req_header().uri.clone();
+        let path = Path::new(uri.path().get(self.found.route.skip..).unwrap_or_default());
         let places = (reached.api.models)(provider, &self.session.req_header().method, &path);
-        let within = self.snapshot.config.limits.idle_timeout;
-        let reads = models::reads_body(&places, self.session);
-        if reads && self.found.expects_continue && !self.found.continued {
+        let body = models::Body {
+            framing: self.found.framing,
+            within: self.snapshot.config.limits.idle_timeout,
+        };
+        if body.is_read(&places) && self.found.expects_continue && !self.found.continued {
             self.found.continued = true;
             let sent = self.session.write_continue_response().await;
             sent.map_err(|_| Denial::new(Code::InvalidBody, "the connection broke"))?;
         }
-        models::collect(provider, &places, self.session, reads, within).await
+        models::collect(provider, &places, self.session, body).await
     }
 
     fn key(&mut self) -> Result<(), Denial> {
@@ -331,12 +336,4 @@ impl policy::Request for Asked<'_> {
         // (generic) gets none.
         Ok(())
     }
-}
-
-/// Whether the request asks to become a WebSocket. Decides slots, never whether a check runs.
-fn is_upgrade(session: &Session) -> bool {
-    let request = session.req_header();
-    let upgrade = request.headers.get(http::header::UPGRADE);
-    request.version == Version::HTTP_11
-        && upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

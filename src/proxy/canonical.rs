@@ -5,8 +5,7 @@
 //! `docs/request-path.md`.
 
 use crate::policy::{Code, Denial};
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
+use http::header::HOST;
 use http::{HeaderMap, Method, Uri, Version};
 
 const MAX_FIELDS: usize = 100;
@@ -16,36 +15,91 @@ const MAX_TARGET: usize = 8 << 10;
 /// Gemini's SDKs put two slashes before this, and only they may.
 pub const DOUBLE_SLASH: &str = "//ws/google.ai.generativelanguage";
 
+/// What the headers say of the request's framing, gathered in one walk over them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Framing {
+    /// `Content-Length`.
+    pub length: Option<u64>,
+    /// The body comes in chunks.
+    pub chunked: bool,
+    /// There is an `Expect`, and it is `100-continue`.
+    pub expect: Option<bool>,
+    /// It asks to become a WebSocket. Decides slots, never whether a check runs.
+    pub upgrade: bool,
+    /// There is an `anthropic-version`.
+    pub anthropic_version: bool,
+}
+
+/// What an empty send buffer takes in any case (`tcp_wmem` begins with 16 KiB, half of it for the
+/// kernel's own).
+const AT_ONCE: u64 = 8 << 10;
+
+impl Framing {
+    /// Whether what follows fits the upstream socket's buffer, so that writing it never waits.
+    pub fn fits_at_once(self) -> bool {
+        !self.chunked && !self.upgrade && self.length.unwrap_or(0) <= AT_ONCE
+    }
+
+    /// Whether a body follows.
+    pub fn has_body(self) -> bool {
+        self.chunked || self.length.unwrap_or(0) > 0
+    }
+}
+
 /// Step 1: what can be told from parsed headers.
 ///
 /// # Errors
 /// 400 `malformed_request`, 431 `headers_too_large`.
-pub fn framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
-    let bytes: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+pub fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Denial> {
+    let malformed = |why: &'static str| Err(Denial::new(Code::MalformedRequest, why));
+    let mut found = Framing::default();
+    let (mut bytes, mut lengths, mut codings) = (0, 0, 0);
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        let is = |text: &[u8]| value.as_bytes().eq_ignore_ascii_case(text);
+        match name.as_str() {
+            "content-length" => {
+                lengths += 1;
+                found.length = number(value.as_bytes());
+            }
+            "transfer-encoding" => {
+                codings += 1;
+                found.chunked = is(b"chunked");
+            }
+            "expect" => found.expect = Some(found.expect.unwrap_or(true) && is(b"100-continue")),
+            // Any field of that name makes it one, as any makes it one to the provider.
+            "upgrade" => found.upgrade |= version == Version::HTTP_11 && is(b"websocket"),
+            "anthropic-version" => found.anthropic_version = true,
+            _ => {}
+        }
+    }
     if headers.len() > MAX_FIELDS || bytes > MAX_HEADER_BYTES {
         return Err(Code::HeadersTooLarge.into());
     }
-    let malformed = |why: &'static str| Err(Denial::new(Code::MalformedRequest, why));
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if lengths.next().is_some() {
+    if lengths > 1 {
         return malformed("the request has two Content-Length fields");
     }
-    if length.is_some_and(|l| l.is_empty() || !l.as_bytes().iter().all(u8::is_ascii_digit)) {
+    if lengths == 1 && found.length.is_none() {
         return malformed("Content-Length is not a number");
     }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        if length.is_some() || codings.next().is_some() || version != Version::HTTP_11 {
+    if codings > 0 {
+        if lengths > 0 || codings > 1 || version != Version::HTTP_11 {
             return malformed(
                 "Transfer-Encoding stands beside another length, twice, or in HTTP/1.0",
             );
         }
-        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        if !found.chunked {
             return malformed("the only Transfer-Encoding understood is 'chunked'");
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// Digits and nothing else (RFC 9110 section 8.6).
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    // More than fits is as long as can be: over every limit.
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok().or(Some(u64::MAX)))?
 }
 
 /// Step 1, of a WebSocket handshake: a GET without a body (RFC 6455 section 4.1). Whatever came
@@ -53,10 +107,8 @@ pub fn framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
 ///
 /// # Errors
 /// 400 `malformed_request`.
-pub(crate) fn handshake(request: &Parts) -> Result<(), Denial> {
-    let length = request.headers.get(CONTENT_LENGTH).is_some_and(|l| l.as_bytes() != b"0");
-    let chunked = request.headers.contains_key(TRANSFER_ENCODING);
-    if request.method == Method::GET && !length && !chunked {
+pub(crate) fn handshake(method: &Method, framing: Framing) -> Result<(), Denial> {
+    if *method == Method::GET && !framing.has_body() {
         return Ok(());
     }
     Err(Denial::new(Code::MalformedRequest, "a WebSocket handshake is a GET without a body"))
@@ -125,19 +177,29 @@ pub fn target(raw: &[u8], path: &str) -> Result<(), Denial> {
     if !path.starts_with('/') {
         return malformed("the path does not begin with '/'");
     }
-    if path.bytes().any(|b| matches!(b, b'\\' | b';')) {
+    let (mut encoded, mut odd, mut double) = (false, false, None);
+    let mut last = 0;
+    for (at, byte) in path.bytes().enumerate() {
+        encoded |= byte == b'%';
+        odd |= matches!(byte, b'\\' | b';');
+        if byte == b'/' && last == b'/' && double.is_none() {
+            double = Some(at - 1);
+        }
+        last = byte;
+    }
+    if odd {
         return malformed("the path holds '\\' or ';'");
     }
-    if let Some(at) = path.find("//") {
+    if let Some(at) = double {
         let rest = path.get(at..).unwrap_or_default();
         if !rest.starts_with(DOUBLE_SLASH) || rest.get(1..).is_some_and(|r| r.contains("//")) {
             return malformed("the path holds '//'");
         }
     }
-    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return malformed("the path holds dot segments");
     }
-    if path.contains('%') { escapes(path) } else { Ok(()) }
+    if encoded { escapes(path) } else { Ok(()) }
 }
 
 /// Percent-encodings that another parser could take for structure. `%2F` passes in a model
@@ -173,12 +235,7 @@ fn escapes(path: &str) -> Result<(), Denial> {
 
 /// Whether the path holds an encoded slash.
 pub fn has_slash(path: &str) -> bool {
-    path.contains("%2F") || path.contains("%2f")
-}
-
-/// A body's declared length; framing has passed.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    path.contains('%') && (path.contains("%2F") || path.contains("%2f"))
 }
 
 /// Step 4.
@@ -272,8 +329,9 @@ mod tests {
 
     #[test]
     fn lengths_must_be_told_once_and_plainly() {
-        let of =
-            |h: &[(&'static str, &str)]| framing(&map(h), Version::HTTP_11).map_err(|d| d.code);
+        let of = |h: &[(&'static str, &str)]| {
+            framing(&map(h), Version::HTTP_11).map(|_| ()).map_err(|d| d.code)
+        };
         assert_eq!(of(&[("content-length", "3")]), Ok(()));
         assert_eq!(of(&[("transfer-encoding", "chunked")]), Ok(()));
         for bad in [

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use pingora::http::ResponseHeader;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One request.
 pub struct Ctx {
@@ -22,8 +22,8 @@ pub struct Ctx {
     pub snapshot: Arc<Snapshot>,
     /// Its id.
     pub id: RequestId,
-    /// When it began.
-    pub started: Instant,
+    /// When it began: its headers were there.
+    pub started: Option<Instant>,
     /// Where it came in.
     pub connection: Option<Arc<Connection>>,
     /// It waited for `100 Continue`, and was told to go on.
@@ -68,6 +68,8 @@ pub struct Flight {
     pub body: u64,
     /// How long the body may become.
     pub max_body: u64,
+    /// The whole request fits the buffer of any socket: writing it never waits.
+    pub at_once: bool,
     /// An error answer that is being read before anybody sees it.
     pub held: Option<Held>,
     /// Frames from the caller, and to it.
@@ -151,7 +153,8 @@ impl Ctx {
 
     /// Microseconds since the request began.
     pub fn elapsed_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        let elapsed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -161,7 +164,7 @@ impl Ctx {
         Self {
             snapshot,
             id: RequestId::new(),
-            started: Instant::now(),
+            started: None,
             connection: None,
             continued: false,
             stage: Stage::Arrived,
@@ -172,7 +175,7 @@ impl Ctx {
     /// Its headers are there.
     pub(super) fn arrive(&mut self, session: &pingora_proxy::Session) {
         // The context is made before the headers are read: time spent waiting is not ours.
-        self.started = Instant::now();
+        self.started = Some(Instant::now());
         self.connection = crate::session::stream::connection_of(session.digest()).cloned();
         if let Some(connection) = &self.connection {
             connection.serve();

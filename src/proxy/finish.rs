@@ -46,6 +46,6 @@ pub(super) fn settle(gateway: &Gateway, session: &Session, ctx: &mut Ctx) {
         client: note.client,
     });
     if let Some(connection) = &ctx.connection {
-        connection.rest();
+        connection.rest(ctx.snapshot.config.limits.idle_timeout);
     }
 }

@@ -16,6 +16,7 @@ use crate::token::Token;
 use crate::token::index::Index;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -86,6 +87,8 @@ pub struct Reached {
     pub api: &'static Api,
     /// Where it is.
     pub upstream: Upstream,
+    /// What it is called in `Host`.
+    pub host: HeaderValue,
     /// Its counters.
     pub metrics: Arc<ProviderMetrics>,
 }
@@ -99,6 +102,9 @@ impl Snapshot {
             .map(|p| Reached {
                 api: provider::api(p.kind),
                 upstream: Upstream::new(&p.url, &config.limits),
+                // A URL's authority is ASCII without blanks.
+                host: HeaderValue::from_str(&p.url.authority)
+                    .unwrap_or_else(|_| HeaderValue::from_static("")),
                 metrics: metrics.provider(&p.name),
             })
             .collect();

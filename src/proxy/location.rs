@@ -4,30 +4,18 @@ use super::ctx::{Ctx, Stage};
 use super::forwarded;
 use crate::config::Provider;
 use http::header::{CONTENT_LOCATION, HOST, LOCATION};
-use http::{HeaderName, HeaderValue};
-use pingora::http::ResponseHeader;
-use pingora_core::Result;
+use http::{HeaderMap, HeaderValue};
 use pingora_proxy::Session;
 
 /// Rewrites `Location` and `Content-Location`.
-pub(super) fn rewrite(session: &Session, header: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+pub(super) fn rewrite(session: &Session, answer: &mut HeaderMap, ctx: &Ctx) {
     for name in [LOCATION, CONTENT_LOCATION] {
-        let Some(value) = header.headers.get(&name) else { continue };
-        match value.to_str().ok().and_then(|sent| rewritten(sent, session, ctx)) {
-            Some(value) => set(header, name, &value)?,
-            None => continue,
-        }
-    }
-    Ok(())
-}
-
-fn set(header: &mut ResponseHeader, name: HeaderName, value: &str) -> Result<()> {
-    match HeaderValue::from_str(value) {
-        Ok(value) => header.insert_header(name, value),
-        Err(_) => {
-            header.remove_header(&name);
-            Ok(())
-        }
+        let sent = answer.get(&name).and_then(|value| value.to_str().ok());
+        let Some(value) = sent.and_then(|sent| rewritten(sent, session, ctx)) else { continue };
+        match HeaderValue::from_str(&value) {
+            Ok(value) => answer.insert(name, value),
+            Err(_) => answer.remove(name),
+        };
     }
 }
 

@@ -4,7 +4,7 @@
 //! reach the provider. A longer body of a token with models is refused; nothing is let through
 //! unread.
 
-use super::canonical::content_length;
+use super::canonical::Framing;
 use crate::body::json_model::{self, Refused, Wanted};
 use crate::config::{Kind, Provider};
 use crate::policy::{Code, Denial, model::Named};
@@ -12,9 +12,11 @@ use crate::provider::path::Path;
 use crate::provider::{BodyPlaces, ModelPlaces};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use pingora_proxy::Session;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// What Pingora keeps for replay.
@@ -30,15 +32,23 @@ pub fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) -> bool {
             .is_some_and(|(head, _)| !super::canonical::has_slash(head))
 }
 
-/// Whether the body has to be read for its models.
-pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session) -> bool {
-    let headers = &session.req_header().headers;
-    let has_body =
-        content_length(headers).unwrap_or(0) > 0 || headers.contains_key(TRANSFER_ENCODING);
-    places.body != BodyPlaces::None && has_body
+/// The request's body, as far as reading it goes.
+#[derive(Clone, Copy)]
+pub(super) struct Body {
+    /// What the headers say of it.
+    pub(super) framing: Framing,
+    /// How long it may take to arrive.
+    pub(super) within: Duration,
 }
 
-/// Collects from path, query and body; the body has to be there `within` that time.
+impl Body {
+    /// Whether it has to be read for its models.
+    pub(super) fn is_read(self, places: &ModelPlaces<'_>) -> bool {
+        places.body != BodyPlaces::None && self.framing.has_body()
+    }
+}
+
+/// Collects from path, query and body.
 ///
 /// # Errors
 /// 400, 413, 415.
@@ -46,8 +56,7 @@ pub(super) async fn collect(
     provider: &Provider,
     places: &ModelPlaces<'_>,
     session: &mut Session,
-    reads_body: bool,
-    within: Duration,
+    body: Body,
 ) -> Result<Named, Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
     if places.body == BodyPlaces::Frames {
@@ -69,7 +78,7 @@ pub(super) async fn collect(
             }
         }
     }
-    if !reads_body {
+    if !body.is_read(places) {
         return Ok(named);
     }
     match &places.body {
@@ -82,7 +91,7 @@ pub(super) async fn collect(
         }
         BodyPlaces::Json { main, further } => {
             let wanted = Wanted { main, further };
-            let found = json(session, wanted, within).await?;
+            let found = json(session, wanted, body).await?;
             named.models.extend(found.main);
             named.further = found.further;
         }
@@ -103,7 +112,7 @@ fn decoded(segment: &str) -> Result<Box<str>, Denial> {
 async fn json(
     session: &mut Session,
     wanted: Wanted<'_>,
-    within: Duration,
+    body: Body,
 ) -> Result<json_model::Found, Denial> {
     let headers = &session.req_header().headers;
     if headers
@@ -116,9 +125,14 @@ async fn json(
         ));
     }
     let says_json = is_json(headers);
-    let body = tokio::time::timeout(within, read(session))
-        .await
-        .map_err(|_| Denial::new(Code::InvalidBody, "the body did not arrive in time"))??;
+    let mut reading = pin!(read(session, body.framing));
+    // Most bodies come with their headers, and need no timer.
+    let body = match futures_util::poll!(reading.as_mut()) {
+        Poll::Ready(body) => body?,
+        Poll::Pending => tokio::time::timeout(body.within, reading)
+            .await
+            .map_err(|_| Denial::new(Code::InvalidBody, "the body did not arrive in time"))??,
+    };
     json_model::scan(&body, wanted).map_err(|refused| match refused {
         Refused::Syntax(_) if !says_json => {
             Denial::new(Code::UnsupportedBody, "the body is not JSON; the model can't be found in it")
@@ -134,13 +148,14 @@ async fn json(
 
 fn is_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_none_or(|t| {
-        let essence = t.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        essence == "application/json" || essence.ends_with("+json")
+        let essence = t.split(';').next().unwrap_or_default().trim().as_bytes();
+        let suffix = essence.last_chunk::<5>().is_some_and(|s| s.eq_ignore_ascii_case(b"+json"));
+        suffix || essence.eq_ignore_ascii_case(b"application/json")
     })
 }
 
 /// The whole body, kept for replay.
-async fn read(session: &mut Session) -> Result<Bytes, Denial> {
+async fn read(session: &mut Session, framing: Framing) -> Result<Bytes, Denial> {
     let too_large = || {
         Denial::new(
             Code::BodyTooLarge,
@@ -148,7 +163,7 @@ async fn read(session: &mut Session) -> Result<Bytes, Denial> {
         )
     };
     let broken = |_| Denial::new(Code::InvalidBody, "the body ended early");
-    let length = content_length(&session.req_header().headers);
+    let length = framing.length;
     if length.is_some_and(|l| l > READ as u64) {
         return Err(too_large());
     }

@@ -14,10 +14,9 @@ use crate::provider::key_error;
 use crate::slot::extract::offers;
 use crate::telemetry::Transport;
 use bytes::BytesMut;
-use http::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, TRANSFER_ENCODING, VARY,
-};
-use http::{Method, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, VARY};
+use http::response::Parts as RespParts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -38,7 +37,6 @@ pub(super) fn receive(
     }
     let elapsed = ctx.elapsed_us();
     ctx.note.first_byte_us.get_or_insert(elapsed);
-    let method = session.req_header().method.clone();
     let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
     if status == 101 && !flight.upgrade {
         let why = "it switched protocols, which nobody had asked for";
@@ -56,7 +54,7 @@ pub(super) fn receive(
     // However zero is written: without a body nothing would let a kept answer go.
     let zero = |l: &http::HeaderValue| l.as_bytes().iter().all(|b| matches!(b, b'0' | b',' | b' '));
     let empty = header.headers.get(CONTENT_LENGTH).is_some_and(zero);
-    if method == Method::HEAD || empty {
+    if session.req_header().method == Method::HEAD || empty {
         return Ok(());
     }
     flight.held = Some(Held {
@@ -96,96 +94,116 @@ pub(super) fn dress(
     header: &mut ResponseHeader,
     ctx: &mut Ctx,
 ) -> Result<()> {
-    let status = header.status.as_u16();
-    if header.status.is_informational() && status != 101 {
+    if header.status.is_informational() && header.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
-    ctx.note.status = status;
-    ctx.note.transport = Some(transport(header));
-    hide_keys(gateway, header, ctx)?;
+    // Without the spelling of names, which Pingora keeps in a second map (HTTP has no case), and
+    // without the reason phrase: HTTP/1.1 ignores it (RFC 9112 section 4), and a provider can write
+    // what it likes there.
+    let empty = ResponseHeader::build_no_case(header.status, Some(0))?;
+    let mut parts = RespParts::from(std::mem::replace(header, empty));
     let kind = ctx.provider().map(|p| p.kind);
-    if kind != Some(Kind::Generic) {
-        header.remove_header(&SET_COOKIE);
+    let seen = Seen::of(&parts.headers, kind, ctx);
+    ctx.note.status = parts.status.as_u16();
+    ctx.note.transport = Some(match parts.status {
+        StatusCode::SWITCHING_PROTOCOLS => Transport::WebSocket,
+        _ if seen.events => Transport::Sse,
+        _ => Transport::Http,
+    });
+    if seen.leaks {
+        gateway.metrics.redacted_responses.inc();
     }
-    location::rewrite(session, header, ctx)?;
-    for name in &cors::REPLACED {
-        if header.headers.contains_key(name) {
-            header.remove_header(name);
-        }
+    for name in &seen.gone {
+        parts.headers.remove(name);
     }
-    let mut result = Ok(());
+    let headers = &mut parts.headers;
+    headers.reserve(OURS);
+    if seen.located {
+        location::rewrite(session, headers, ctx);
+    }
     let asked = &session.req_header().headers;
     cors::response(&ctx.snapshot.config.cors, kind, asked, |name, value| {
-        let set = if name == VARY {
-            header.append_header(name, value).map(|_| ())
+        if name == VARY {
+            headers.append(name, value);
         } else {
-            header.insert_header(name, value)
-        };
-        if result.is_ok() {
-            result = set;
+            headers.insert(name, value);
         }
     });
-    result?;
     // A provider's own id stays: its support asks for it.
-    if !header.headers.contains_key(&X_REQUEST_ID) {
-        header.insert_header(&X_REQUEST_ID, ctx.id.as_str())?;
+    if !seen.request_id
+        && let Ok(id) = HeaderValue::from_str(ctx.id.as_str())
+    {
+        headers.insert(&X_REQUEST_ID, id);
     }
-    if status == 101 {
-        choose_protocol(session, header)?;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        choose_protocol(session, headers);
     }
     if session.req_header().version == Version::HTTP_10 {
         // RFC 9112 section 6.1: it can't read chunks; the body ends with the connection.
-        header.remove_header(&TRANSFER_ENCODING);
+        headers.remove(TRANSFER_ENCODING);
         session.set_keepalive(None);
     }
     if gateway.draining.load(Acquire) {
         session.set_keepalive(None);
     }
+    *header = parts.into();
     Ok(())
 }
 
-fn transport(header: &ResponseHeader) -> Transport {
-    let sse = |t: &http::HeaderValue| {
-        t.as_bytes().get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"))
-    };
-    if header.status == StatusCode::SWITCHING_PROTOCOLS {
-        Transport::WebSocket
-    } else if header.headers.get(CONTENT_TYPE).is_some_and(sse) {
-        Transport::Sse
-    } else {
-        Transport::Http
-    }
+/// Headers that an answer gets from us at most, Pingora's `Date` and `Connection` with them.
+const OURS: usize = 7;
+
+/// What a walk over an answer's headers shows.
+#[derive(Default)]
+struct Seen {
+    /// What goes no further.
+    gone: Vec<HeaderName>,
+    /// Some of that because the provider echoes a key in it.
+    leaks: bool,
+    /// There is a `Location` or `Content-Location`.
+    located: bool,
+    /// The provider gave it an id.
+    request_id: bool,
+    /// The body is a stream of server-sent events.
+    events: bool,
 }
 
-/// A header in which the provider echoes a key goes no further.
-fn hide_keys(gateway: &Gateway, header: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    let redactor = &ctx.snapshot.redactor;
-    let leaking: Vec<_> = header
-        .headers
-        .iter()
-        .filter(|(_, value)| redactor.contains(value.as_bytes()))
-        .map(|(name, _)| name.clone())
-        .collect();
-    if !leaking.is_empty() {
-        gateway.metrics.redacted_responses.inc();
+impl Seen {
+    fn of(headers: &HeaderMap, kind: Option<Kind>, ctx: &Ctx) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            let value = value.as_bytes();
+            let leaks = ctx.snapshot.redactor.contains(value);
+            seen.leaks |= leaks;
+            let goes = match name.as_str() {
+                "set-cookie" => kind != Some(Kind::Generic),
+                "location" | "content-location" => {
+                    seen.located = true;
+                    false
+                }
+                "x-request-id" => {
+                    seen.request_id = !leaks;
+                    false
+                }
+                "content-type" => {
+                    let head = value.get(..17).unwrap_or_default();
+                    seen.events = head.eq_ignore_ascii_case(b"text/event-stream");
+                    false
+                }
+                other => cors::replaces(other),
+            };
+            if (leaks || goes) && !seen.gone.contains(name) {
+                seen.gone.push(name.clone());
+            }
+        }
+        seen
     }
-    for name in leaking {
-        header.remove_header(&name);
-    }
-    // HTTP/1.1 ignores the phrase (RFC 9112 section 4), and a provider can write what it likes.
-    if header.get_reason_phrase() != header.status.canonical_reason() {
-        header.set_reason_phrase(header.status.canonical_reason())?;
-    }
-    Ok(())
 }
 
 /// A browser fails if it offered protocols and none is chosen: then it is our own, `keygate`.
-fn choose_protocol(session: &Session, header: &mut ResponseHeader) -> Result<()> {
-    if header.headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        return Ok(());
+fn choose_protocol(session: &Session, answer: &mut HeaderMap) {
+    let ours = || offers(&session.req_header().headers).any(|offer| offer == "keygate");
+    if !answer.contains_key(SEC_WEBSOCKET_PROTOCOL) && ours() {
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("keygate"));
     }
-    if offers(&session.req_header().headers).any(|offer| offer == "keygate") {
-        header.insert_header(SEC_WEBSOCKET_PROTOCOL, "keygate")?;
-    }
-    Ok(())
 }

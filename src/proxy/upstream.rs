@@ -21,7 +21,7 @@ pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     flight.attempts += 1;
     let reached = snapshot.upstreams.get(flight.provider);
     let reached = reached.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-    reached.upstream.peer(attempt).await.map_err(|e| {
+    reached.upstream.peer(attempt, flight.at_once).await.map_err(|e| {
         Error::because(ErrorType::ConnectError, "looking the provider up", e).into_up()
     })
 }

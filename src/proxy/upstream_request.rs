@@ -5,15 +5,16 @@
 //! `Connection: Authorization` can't remove the key that is put in here.
 
 use super::ctx::{Ctx, Flight};
-use super::gateway::Snapshot;
+use super::gateway::Reached;
 use crate::config::{Kind, Provider};
 use crate::provider::path::Path;
 use crate::slot::inject::{Filled, inject};
 use crate::slot::place::{Place, QueryNames};
 use crate::slot::strip::{self, Lets};
-use http::HeaderName;
 use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorType, Result};
 
@@ -26,50 +27,55 @@ pub(super) fn rewrite(ctx: &mut Ctx, request: &mut RequestHeader) -> Result<()> 
     let fault = || Error::explain(ErrorType::InternalError, "no permit or provider");
     let flight = ctx.flight().ok_or_else(fault)?;
     let provider = snapshot.config.providers.get(flight.provider).ok_or_else(fault)?;
-    let lets = lets(provider, flight, &snapshot);
-    strip_headers(request, lets)?;
-    request.insert_header(HOST, &*provider.url.authority)?;
-    retarget(request, provider, flight, &snapshot)?;
+    let reached = snapshot.upstreams.get(flight.provider).ok_or_else(fault)?;
+    // RFC 9112 section 3.2.1: an origin gets the origin form, whatever the caller sent.
+    let absolute = !request.raw_path().starts_with(b"/");
+    // Without the spelling of names, which Pingora keeps in a second map: HTTP has no case.
+    let empty = RequestHeader::build_no_case(Method::GET, b"", Some(0))?;
+    let mut parts = Parts::from(std::mem::replace(request, empty));
+    strip_headers(&mut parts.headers, lets(provider, flight, reached));
+    parts.headers.insert(HOST, reached.host.clone());
+    retarget(&mut parts, provider, flight, reached, absolute)?;
+    *request = parts.into();
     flight.sent = true;
     Ok(())
 }
 
-fn lets(provider: &Provider, flight: &Flight, snapshot: &Snapshot) -> Lets {
-    let hides = snapshot.upstreams.get(flight.provider).is_none_or(|r| r.api.hides_origin);
+fn lets(provider: &Provider, flight: &Flight, reached: &Reached) -> Lets {
     Lets {
         billing: provider.forward_billing_headers,
-        origin: provider.forward_origin && !hides,
+        origin: provider.forward_origin && !reached.api.hides_origin,
         forwarded: flight.trusted,
         cookies: provider.kind == Kind::Generic,
     }
 }
 
-fn strip_headers(request: &mut RequestHeader, lets: Lets) -> Result<()> {
-    let protocols = if request.headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
-        strip::protocols(&request.headers, lets)
+fn strip_headers(headers: &mut HeaderMap, lets: Lets) {
+    let protocols = if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        strip::protocols(headers, lets)
     } else {
         None
     };
     let gone: Vec<HeaderName> =
-        request.headers.keys().filter(|name| strip::removes(name, lets)).cloned().collect();
+        headers.keys().filter(|name| strip::removes(name, lets)).cloned().collect();
     for name in &gone {
-        request.remove_header(name);
+        headers.remove(name);
     }
-    if let Some(protocols) = protocols {
-        request.insert_header(SEC_WEBSOCKET_PROTOCOL, protocols)?;
+    // They were a header before: nothing in them is new.
+    if let Some(protocols) = protocols.and_then(|p| HeaderValue::try_from(p).ok()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocols);
     }
-    Ok(())
 }
 
 /// Path, query and credential.
 fn retarget(
-    request: &mut RequestHeader,
+    request: &mut Parts,
     provider: &Provider,
     flight: &Flight,
-    snapshot: &Snapshot,
+    reached: &Reached,
+    absolute: bool,
 ) -> Result<()> {
     let fault = |why: &'static str| Error::explain(ErrorType::InternalError, why);
-    let api = snapshot.upstreams.get(flight.provider).ok_or_else(|| fault("no provider"))?.api;
     let path = request.uri.path().get(flight.skip..).unwrap_or_default();
     let query = request.uri.query();
     let kept = query.and_then(|q| strip::query(q, QueryNames(provider.query_slots.as_deref())));
@@ -77,7 +83,7 @@ fn retarget(
     let mut query = kept.as_deref().or(query);
     let filled = match provider.keys.first() {
         Some(key) => {
-            let place = (api.place)(provider, &Path::new(path), flight.upgrade);
+            let place = (reached.api.place)(provider, &Path::new(path), flight.upgrade);
             // The configured parameter may hold a caller's value under another spelling.
             let cleared = match (&place, query) {
                 (Place::Query(name), Some(q)) => {
@@ -93,16 +99,13 @@ fn retarget(
         }
         None => None,
     };
-    let header = match &filled {
-        Some(Filled::Query(q)) => {
-            query = Some(q);
-            None
+    match &filled {
+        Some(Filled::Query(q)) => query = Some(q),
+        Some(Filled::Header(name, value)) => {
+            request.headers.insert(name, value.clone());
         }
-        Some(Filled::Header(name, value)) => Some((name.clone(), value.clone())),
-        None => None,
-    };
-    // RFC 9112 section 3.2.1: an origin gets the origin form, whatever the caller sent.
-    let absolute = !request.raw_path().starts_with(b"/");
+        None => {}
+    }
     if flight.skip > 0
         || stripped
         || absolute
@@ -120,10 +123,7 @@ fn retarget(
         }
         let target =
             PathAndQuery::try_from(target).map_err(|_| fault("the target can't be written"))?;
-        request.set_uri(target.into());
-    }
-    if let Some((name, value)) = header {
-        request.insert_header(name, value)?;
+        request.uri = target.into();
     }
     Ok(())
 }

@@ -9,6 +9,9 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// A deadline that nobody has waited for yet.
+const UNSET: u64 = u64::MAX;
+
 /// One downstream connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -16,8 +19,11 @@ pub struct Connection {
     opened: Instant,
     header_timeout_ms: u64,
     phase: AtomicU8,
-    /// Milliseconds after `opened` by which the headers must be there; 0: no deadline.
+    /// Milliseconds after `opened` by which the headers must be there; 0: no deadline; [`UNSET`]:
+    /// counts from when it is first waited for.
     deadline_ms: AtomicU64,
+    /// What is then allowed.
+    allowed_ms: AtomicU64,
     cut: AtomicU8,
     wakers: Mutex<Wakers>,
     /// Given back when the connection ends.
@@ -84,6 +90,7 @@ impl Connection {
             header_timeout_ms,
             phase: AtomicU8::new(Phase::Headers as u8),
             deadline_ms: AtomicU64::new(header_timeout_ms),
+            allowed_ms: AtomicU64::new(header_timeout_ms),
             cut: AtomicU8::new(0),
             wakers: Mutex::default(),
             _place: place,
@@ -101,9 +108,22 @@ impl Connection {
         self.phase.store(Phase::Serving as u8, Release);
     }
 
-    /// The request has been served; the next one's headers are due from its first byte.
-    pub fn rest(&self) {
+    /// The request has been served; the next one's headers are due from its first byte, which may
+    /// take `idle`.
+    pub fn rest(&self, idle: Duration) {
+        self.due_in(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
         self.phase.store(Phase::Idle as u8, Release);
+    }
+
+    /// Whether it rests between two requests.
+    pub(super) fn rests(&self) -> bool {
+        self.phase.load(Acquire) == Phase::Idle as u8
+    }
+
+    /// Most headers come in one piece, and the clock need not be read for them.
+    fn due_in(&self, ms: u64) {
+        self.allowed_ms.store(ms, Release);
+        self.deadline_ms.store(UNSET, Release);
     }
 
     /// Ends what is open here: reads see end-of-file, a write that would wait fails. The first
@@ -132,17 +152,22 @@ impl Connection {
 
     /// Bytes arrived: if they begin a request on a resting connection, its deadline begins.
     pub(super) fn arrived(&self) {
-        if self.phase.load(Acquire) == Phase::Idle as u8 {
-            let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.deadline_ms.store(now.saturating_add(self.header_timeout_ms).max(1), Release);
+        if self.rests() {
+            self.due_in(self.header_timeout_ms);
             self.phase.store(Phase::Headers as u8, Release);
         }
     }
 
-    /// By when the headers must be there, if they are due.
+    /// By when the headers must be there, or their first byte, if they are due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.deadline_ms.load(Acquire) {
             0 => None,
+            UNSET => {
+                let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let ms = now.saturating_add(self.allowed_ms.load(Acquire)).clamp(1, UNSET - 1);
+                self.deadline_ms.store(ms, Release);
+                self.opened.checked_add(Duration::from_millis(ms))
+            }
             ms => self.opened.checked_add(Duration::from_millis(ms)),
         }
     }

@@ -90,6 +90,8 @@ impl AsyncRead for Wrapped {
             return Poll::Ready(Ok(()));
         }
         match self.poll_deadline(cx) {
+            // A connection that was not used again just ends.
+            Poll::Ready(()) if self.connection.rests() => Poll::Ready(Ok(())),
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }

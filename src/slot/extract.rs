@@ -8,7 +8,7 @@ use super::place::{QueryNames, TOKEN_HEADERS, pairs, protocol_token};
 use crate::policy::{Code, Denial};
 use crate::values::ids::TokenDigest;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
@@ -23,21 +23,27 @@ pub fn extract(
     names: QueryNames<'_>,
 ) -> Result<TokenDigest, Denial> {
     let mut found = Found(None);
-    let mut authorization = headers.get_all(AUTHORIZATION).iter();
-    if let Some(value) = authorization.next() {
-        if authorization.next().is_some() {
-            return Err(Denial::new(
-                Code::AmbiguousCredentials,
-                "the request has two Authorization fields; send one",
-            ));
-        }
-        if let Some(token) = bearer(value.as_bytes()) {
-            found.add(token.into())?;
-        }
-    }
-    for name in TOKEN_HEADERS {
-        for value in headers.get_all(name) {
-            found.add(value.as_bytes().trim_ascii().into())?;
+    let (mut authorized, mut protocols) = (false, false);
+    // One walk instead of a lookup per slot.
+    for (name, value) in headers {
+        match name.as_str() {
+            "authorization" if authorized => {
+                return Err(Denial::new(
+                    Code::AmbiguousCredentials,
+                    "the request has two Authorization fields; send one",
+                ));
+            }
+            "authorization" => {
+                authorized = true;
+                if let Some(token) = bearer(value.as_bytes()) {
+                    found.add(token.into())?;
+                }
+            }
+            "sec-websocket-protocol" => protocols = true,
+            name if TOKEN_HEADERS.contains(&name) => {
+                found.add(value.as_bytes().trim_ascii().into())?;
+            }
+            _ => {}
         }
     }
     for (_, name, value) in query.into_iter().flat_map(pairs) {
@@ -45,8 +51,10 @@ pub fn extract(
             found.add(percent_decode_str(value).into())?;
         }
     }
-    for token in protocol_tokens(headers)? {
-        found.add(token.as_bytes().into())?;
+    if protocols {
+        for token in protocol_tokens(headers)? {
+            found.add(token.as_bytes().into())?;
+        }
     }
     match found.0 {
         Some(token) => Ok(TokenDigest::of(&token)),

@@ -111,7 +111,17 @@ impl Line<'_> {
 
 fn push_client(out: &mut Vec<u8>, client: Option<IpAddr>) {
     let written = match client {
-        Some(IpAddr::V4(address)) => write!(out, "\"{address}\""),
+        Some(IpAddr::V4(address)) => {
+            out.push(b'"');
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                push_number(out, octet.into());
+            }
+            out.push(b'"');
+            Ok(())
+        }
         Some(IpAddr::V6(address)) => write!(out, "\"{address}\""),
         None => out.write_all(b"null"),
     };
@@ -128,10 +138,24 @@ fn push_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
 fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
+    // No shortcut: the compiler looks at many bytes at once. Almost no text needs escapes.
+    if bytes.iter().fold(false, |any, &byte| any | needs_escape(byte)) {
+        push_escaped(out, bytes);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+    out.push(b'"');
+}
+
+/// DEL needs no escape in JSON, but a terminal acts on it.
+fn needs_escape(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0x7f)
+}
+
+fn push_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut copied = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        // DEL needs no escape in JSON, but a terminal acts on it.
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7f {
+        if !needs_escape(byte) {
             continue;
         }
         out.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
@@ -149,7 +173,6 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
         }
     }
     out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
-    out.push(b'"');
 }
 
 fn push_number(out: &mut Vec<u8>, mut value: u64) {

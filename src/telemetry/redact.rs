@@ -28,6 +28,40 @@ pub struct Redactor {
     needles: Vec<Needle>,
     /// Nothing shorter can hold any.
     shortest: usize,
+    beginnings: Beginnings,
+}
+
+/// Which bytes some needle may begin with: one look per position, however many needles there are.
+struct Beginnings(Zeroizing<[u64; 64]>);
+
+impl Beginnings {
+    /// Bytes that are looked at.
+    const WIDTH: usize = 3;
+
+    fn of(needles: &[Needle]) -> Self {
+        let mut bits = Zeroizing::new([0_u64; 64]);
+        for needle in needles {
+            if let Some(head) = needle.text.as_bytes().first_chunk() {
+                let (word, bit) = Self::place(head);
+                if let Some(word) = bits.get_mut(word) {
+                    *word |= bit;
+                }
+            }
+        }
+        Self(bits)
+    }
+
+    /// False only where no needle begins.
+    fn may_begin(&self, head: &[u8; Self::WIDTH]) -> bool {
+        let (word, bit) = Self::place(head);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Twelve bits of a multiplicative hash.
+    fn place(&[a, b, c]: &[u8; Self::WIDTH]) -> (usize, u64) {
+        let hash = u32::from_le_bytes([a, b, c, 0]).wrapping_mul(0x9E37_79B1) >> 20;
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
 }
 
 struct Needle {
@@ -49,7 +83,7 @@ impl Redactor {
             }
         }
         let shortest = needles.iter().map(|n| n.text.len()).min().unwrap_or(usize::MAX);
-        Self { needles, shortest }
+        Self { beginnings: Beginnings::of(&needles), needles, shortest }
     }
 
     /// Whether any secret is in `bytes`.
@@ -90,18 +124,38 @@ impl Redactor {
         if bytes.len() < self.shortest {
             return Vec::new();
         }
-        let escaped = memchr::memchr3(b'%', b'\\', b'+', bytes).is_some();
         let mut found = Vec::new();
-        for needle in &self.needles {
-            needle.find_plain(bytes, &mut found);
-            if escaped {
+        if self.shortest < Beginnings::WIDTH {
+            self.needles.iter().for_each(|needle| needle.find_plain(bytes, &mut found));
+        } else {
+            self.find_plain(bytes, &mut found);
+        }
+        if first_only && !found.is_empty() {
+            return found;
+        }
+        if memchr::memchr3(b'%', b'\\', b'+', bytes).is_some() {
+            for needle in &self.needles {
                 needle.find_escaped(bytes, &mut found);
-            }
-            if first_only && !found.is_empty() {
-                break;
+                if first_only && !found.is_empty() {
+                    break;
+                }
             }
         }
         found
+    }
+
+    /// Every place where a needle stands as it is, overlapping ones too: nothing may remain.
+    fn find_plain(&self, bytes: &[u8], found: &mut Vec<Range<usize>>) {
+        for (start, head) in bytes.windows(Beginnings::WIDTH).enumerate() {
+            if head.try_into().is_ok_and(|head| self.beginnings.may_begin(head)) {
+                let rest = bytes.get(start..).unwrap_or_default();
+                for needle in &self.needles {
+                    if rest.starts_with(needle.text.as_bytes()) {
+                        needle.push(bytes, start..start + needle.text.len(), found);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -260,6 +314,27 @@ mod tests {
             _ => format!("%{byte:02X}"),
         };
         text.bytes().enumerate().map(encode).collect()
+    }
+
+    #[test]
+    fn many_secrets_and_very_short_ones_are_found_wherever_they_begin() {
+        let secrets: Vec<_> =
+            (0..50).map(|n| Secret::new(format!("k{n:02}-0123456789abcdef"))).collect();
+        let redactor = Redactor::new(&secrets);
+        for n in 0..50 {
+            for lead in ["", "k", "k0", "k00-012345678", "kk"] {
+                let text = format!("{lead}k{n:02}-0123456789abcdef");
+                assert!(redactor.contains(text.as_bytes()), "{text}");
+                assert!(
+                    !redactor.contains(&text.as_bytes()[..text.len() - 1]),
+                    "not all of {text}"
+                );
+            }
+        }
+        for short in ["x", "xy", "xyz"] {
+            let redactor = Redactor::new([&Secret::new(short.to_owned())]);
+            assert_eq!(&*redactor.clean(format!("a{short}").as_bytes()), b"a[redacted]", "{short}");
+        }
     }
 
     #[test]
