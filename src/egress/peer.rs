@@ -4,6 +4,7 @@
 //! Peer, `Host` and SNI come from configuration only, never from a request. Each request owns its
 //! upstream connection (HTTP/1.1), so that ending one ends nobody else's.
 
+use super::line::Dial;
 use crate::config::{BaseUrl, Limits};
 use arc_swap::ArcSwapOption;
 use log::warn;
@@ -30,6 +31,7 @@ struct Inner {
     url: BaseUrl,
     connect: Duration,
     wait: Duration,
+    dial: Arc<Dial>,
     peers: ArcSwapOption<Resolved>,
     looking: AtomicBool,
 }
@@ -47,6 +49,7 @@ impl Upstream {
             url: url.clone(),
             connect: limits.upstream_connect_timeout,
             wait: limits.upstream_first_byte_timeout.max(limits.stream_idle_timeout),
+            dial: Arc::new(Dial { within: limits.upstream_connect_timeout }),
             peers: ArcSwapOption::empty(),
             looking: AtomicBool::new(false),
         };
@@ -58,7 +61,7 @@ impl Upstream {
     }
 
     /// A peer to try; `attempt` counts from 0 and goes through the addresses. `at_once` is for
-    /// requests that fit the socket's buffer.
+    /// requests that fit the socket's buffer. The connection to it is a [`super::line`].
     ///
     /// # Errors
     /// The name has no address, or none in time.
@@ -123,6 +126,7 @@ impl Inner {
         // A name for nothing but SNI: the peer is cloned for every request.
         let name = if self.url.tls { self.url.host.to_string() } else { String::new() };
         let mut peer = HttpPeer::new(address, self.url.tls, name);
+        peer.options.custom_l4 = Some(self.dial.clone());
         peer.options.connection_timeout = Some(self.connect);
         peer.options.total_connection_timeout = Some(self.connect);
         // No read timeout as a rule: the sweep keeps both of ours, and each of Pingora's timers

@@ -4,8 +4,10 @@
 //! Pure functions on `http` types. What Pingora refuses before a filter sees it is listed in
 //! `docs/request-path.md`.
 
+use super::forwarded;
 use crate::policy::{Code, Denial};
 use http::header::HOST;
+use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 
 const MAX_FIELDS: usize = 100;
@@ -26,6 +28,8 @@ pub struct Framing {
     pub expect: Option<bool>,
     /// It asks to become a WebSocket. Decides slots, never whether a check runs.
     pub upgrade: bool,
+    /// A body may follow that no header announces: HTTP/2 needs none.
+    pub unannounced: bool,
     /// There is an `anthropic-version`.
     pub anthropic_version: bool,
 }
@@ -37,7 +41,7 @@ const AT_ONCE: u64 = 8 << 10;
 impl Framing {
     /// Whether what follows fits the upstream socket's buffer, so that writing it never waits.
     pub fn fits_at_once(self) -> bool {
-        !self.chunked && !self.upgrade && self.length.unwrap_or(0) <= AT_ONCE
+        !self.chunked && !self.upgrade && !self.unannounced && self.length.unwrap_or(0) <= AT_ONCE
     }
 
     /// Whether a body follows.
@@ -92,6 +96,7 @@ pub fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Denial>
             return malformed("the only Transfer-Encoding understood is 'chunked'");
         }
     }
+    found.unannounced = version == Version::HTTP_2 && lengths == 0;
     Ok(found)
 }
 
@@ -143,6 +148,14 @@ pub fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri, version: Version) -> Resul
         return Err(malformed("Host is not a host and port"));
     }
     Ok(host)
+}
+
+/// The host that the caller used: `:authority` on HTTP/2, which need not have a `Host` beside it.
+pub(super) fn caller_host(request: &Parts, trusted: bool) -> Option<&str> {
+    let outer = if trusted { forwarded::host(&request.headers) } else { None };
+    outer
+        .or_else(|| request.headers.get(HOST)?.to_str().ok())
+        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
 }
 
 /// Whether the gateway answers to `host` (its port aside).

@@ -18,7 +18,7 @@ use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The gateway's state.
 pub struct Gateway {
@@ -36,6 +36,8 @@ pub struct Gateway {
     pub connections: Arc<Connections>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Counts what may have ended a session's right to go on: reloads, and changed tokens.
+    pub changes: AtomicU64,
     /// The process stops: answers carry `Connection: close`.
     pub draining: AtomicBool,
 }

@@ -43,8 +43,9 @@ pub(super) struct Body {
 
 impl Body {
     /// Whether it has to be read for its models.
-    pub(super) fn is_read(self, places: &ModelPlaces<'_>) -> bool {
-        places.body != BodyPlaces::None && self.framing.has_body()
+    pub(super) fn is_read(self, places: &ModelPlaces<'_>, session: &mut Session) -> bool {
+        let mut unannounced = || self.framing.unannounced && !session.as_mut().is_body_empty();
+        places.body != BodyPlaces::None && (self.framing.has_body() || unannounced())
     }
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn collect(
             }
         }
     }
-    if !body.is_read(places) {
+    if !body.is_read(places, session) {
         return Ok(named);
     }
     match &places.body {

@@ -4,36 +4,41 @@
 //! Pingora has taken the hop-by-hop headers out before this runs, so a caller's
 //! `Connection: Authorization` can't remove the key that is put in here.
 
-use super::ctx::{Ctx, Flight};
+use super::ctx::{Ctx, Flight, Stage};
 use super::gateway::Reached;
 use crate::config::{Kind, Provider};
 use crate::provider::path::Path;
 use crate::slot::inject::{Filled, inject};
 use crate::slot::place::{Place, QueryNames};
 use crate::slot::strip::{self, Lets};
-use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, ErrorType, OrErr, Result};
 
 /// Rewrites `request`.
 ///
 /// # Errors
 /// The key or the target can't be written; configuration keeps that from happening.
 pub(super) fn rewrite(ctx: &mut Ctx, request: &mut RequestHeader) -> Result<()> {
-    let snapshot = ctx.snapshot.clone();
     let fault = || Error::explain(ErrorType::InternalError, "no permit or provider");
-    let flight = ctx.flight().ok_or_else(fault)?;
+    let snapshot = &ctx.snapshot;
+    let Stage::Passed(flight) = &mut ctx.stage else { return Err(fault()) };
     let provider = snapshot.config.providers.get(flight.provider).ok_or_else(fault)?;
     let reached = snapshot.upstreams.get(flight.provider).ok_or_else(fault)?;
     // RFC 9112 section 3.2.1: an origin gets the origin form, whatever the caller sent.
-    let absolute = !request.raw_path().starts_with(b"/");
+    // On HTTP/2 the target carries the caller's authority, which is not the provider's.
+    let absolute = !request.raw_path().starts_with(b"/") || request.uri.authority().is_some();
     // Without the spelling of names, which Pingora keeps in a second map: HTTP has no case.
     let empty = RequestHeader::build_no_case(Method::GET, b"", Some(0))?;
     let mut parts = Parts::from(std::mem::replace(request, empty));
-    strip_headers(&mut parts.headers, lets(provider, flight, reached));
+    let lets = lets(provider, flight, reached);
+    strip_headers(&mut parts.headers, lets);
+    if lets.cookies {
+        join_cookies(&mut parts.headers)?;
+    }
     parts.headers.insert(HOST, reached.host.clone());
     retarget(&mut parts, provider, flight, reached, absolute)?;
     *request = parts.into();
@@ -65,6 +70,17 @@ fn strip_headers(headers: &mut HeaderMap, lets: Lets) {
     if let Some(protocols) = protocols.and_then(|p| HeaderValue::try_from(p).ok()) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocols);
     }
+}
+
+/// RFC 9113 section 8.2.3: HTTP/2 may send cookies in several fields, HTTP/1.1 has one.
+fn join_cookies(headers: &mut HeaderMap) -> Result<()> {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let all = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+            .or_err(ErrorType::InvalidHTTPHeader, "joining cookies")?;
+        headers.insert(COOKIE, all);
+    }
+    Ok(())
 }
 
 /// Path, query and credential.
