@@ -442,6 +442,35 @@ async fn disabling_a_token_ends_its_stream_and_not_its_neighbours() {
 }
 
 #[tokio::test]
+async fn over_tls_a_stream_of_http_1_is_ended_too() {
+    let mut setup = Setup::with(&other(false)).await;
+    let bridged = bridge(setup.tls()).await;
+    setup.upstream.answer(Answer::sse(["one"]).endless());
+    let doomed = setup.request("GET", "/v1/quiet").bearer(setup.token("other")).to(bridged);
+    let mut doomed = doomed.open().await;
+    assert_eq!(doomed.next_event().await.expect("an event").data, "one");
+    let begun = Instant::now();
+    setup.reload(&other(true)).await.expect("a good file");
+    assert!(!doomed.rest().await.complete, "it ends visibly unfinished");
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_read_does_not_hold_its_stream_for_ever() {
+    let setup = Setup::with(&with_limits("idle_timeout: 500ms")).await;
+    let mut settings = h2::client::Builder::new();
+    let h2 = H2::with(setup.tls(), settings.initial_window_size(0)).await;
+    let unread = h2.open(setup.request("GET", "/v1/models").bearer("ptk_x")).await;
+    assert_eq!(unread.status, 401);
+    within("its line in the log", async {
+        while setup.access_log().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stream_whose_caller_does_not_read_is_ended_too() {
     let mut setup = Setup::with(&other(false)).await;
     // What one stream leaves unread must not take the others' share of the connection.
