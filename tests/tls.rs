@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 /// The promise of a second, and what a loaded machine may add.
 const SOON: Duration = Duration::from_secs(3);
@@ -244,13 +245,13 @@ async fn pings_that_nobody_reads_the_answers_of_are_not_piled_up() {
     h2.send(setup.chat("free")).await.assert_status(200);
 }
 
-/// Handshakes, one after the other on several connections, until told to stop: how many there
-/// were, and what they were shown.
-async fn handshakes(setup: &Setup, stop: Arc<AtomicBool>, count: Arc<AtomicUsize>) {
+/// Handshakes, one after the other on several connections, until told to stop.
+fn handshakes(setup: &Setup, stop: &Arc<AtomicBool>, count: &Arc<AtomicUsize>) -> JoinSet<()> {
     let addr = setup.tls();
+    let mut all = JoinSet::new();
     for _ in 0..4 {
         let (stop, count) = (stop.clone(), count.clone());
-        tokio::spawn(async move {
+        all.spawn(async move {
             while !stop.load(SeqCst) {
                 let h2 = H2::connect(addr).await;
                 let answer = h2.send(Request::get(addr, "/v1/models")).await;
@@ -259,6 +260,7 @@ async fn handshakes(setup: &Setup, stop: Arc<AtomicBool>, count: Arc<AtomicUsize
             }
         });
     }
+    all
 }
 
 async fn shows(setup: &Setup, pair: &Pair) -> bool {
@@ -271,7 +273,7 @@ async fn shows(setup: &Setup, pair: &Pair) -> bool {
 async fn a_certificate_is_exchanged_under_load_and_a_bad_pair_never_replaces_a_good_one() {
     let mut setup = Setup::with(&config()).await;
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    handshakes(&setup, stop.clone(), count.clone()).await;
+    let load = handshakes(&setup, &stop, &count);
     let series = r#"keygate_certificate_not_after_seconds{listener="127.0.0.1:0"}"#;
     let mut last = setup.metric(series);
     assert!(last > 3e9, "its end is told: {last}");
@@ -305,6 +307,8 @@ async fn a_certificate_is_exchanged_under_load_and_a_bad_pair_never_replaces_a_g
     })
     .await;
     stop.store(true, SeqCst);
+    // Each of them panics where it fails.
+    within("the last handshakes", load.join_all()).await;
     let failed = setup.metric(r#"keygate_connections_refused_total{reason="tls_handshake"}"#);
     assert_eq!(failed, 0.0, "not one handshake failed");
 }
