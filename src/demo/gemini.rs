@@ -51,7 +51,7 @@ pub(super) async fn generate(
                 sse::stream("application/json; charset=UTF-8", array(&chunks))
             }
         }
-        _ => error(StatusCode::NOT_FOUND, "NOT_FOUND", "The mock has no such method."),
+        _ => no_such_method(),
     }
 }
 
@@ -76,6 +76,11 @@ pub(super) async fn model(keys: Mock, Path(name): Path<String>, headers: HeaderM
 pub(super) fn refused() -> Response {
     let message = "Request had invalid authentication credentials. Expected an API key.";
     error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message)
+}
+
+/// A verb or service that the mock lacks.
+pub(super) fn no_such_method() -> Response {
+    error(StatusCode::NOT_FOUND, "NOT_FOUND", "The mock has no such method.")
 }
 
 /// `usageMetadata`, but for the output's name: Live has another one.

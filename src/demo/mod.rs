@@ -15,6 +15,7 @@ mod live;
 mod openai;
 mod realtime;
 mod responses;
+mod responses_socket;
 mod sse;
 
 use axum::Router;
@@ -56,7 +57,7 @@ type Mock = axum::extract::State<Arc<Keys>>;
 pub fn router(keys: Keys) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses", post(responses::create).get(responses_socket::upgrade))
         .route("/v1/realtime", get(realtime::upgrade))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", get(model).post(gemini::generate))
