@@ -1,9 +1,9 @@
 //! `Location` that points at the provider is rewritten to point here.
 
+use super::canonical;
 use super::ctx::{Ctx, Stage};
-use super::forwarded;
 use crate::config::Provider;
-use http::header::{CONTENT_LOCATION, HOST, LOCATION};
+use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora_core::Result;
@@ -44,9 +44,7 @@ fn rewritten(sent: &str, session: &Session, ctx: &Ctx) -> Option<String> {
     let base = match &ctx.snapshot.config.public_url {
         Some(url) => url.to_string(),
         None => {
-            let headers = &session.req_header().headers;
-            let outer = if flight.trusted { forwarded::host(headers) } else { None };
-            let host = outer.or_else(|| headers.get(HOST)?.to_str().ok())?;
+            let host = canonical::caller_host(session.req_header(), flight.trusted)?;
             format!("{}://{host}", flight.scheme)
         }
     };

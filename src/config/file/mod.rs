@@ -65,7 +65,17 @@ pub(crate) struct Listen {
     #[serde(deserialize_with = "required")]
     pub(crate) address: String,
     #[serde(default, deserialize_with = "optional")]
-    pub(crate) tls: Option<later::Tls>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// `listen[].tls`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    #[serde(deserialize_with = "required")]
+    pub(crate) cert: String,
+    #[serde(deserialize_with = "required")]
+    pub(crate) key: String,
 }
 
 /// `store:`
