@@ -45,4 +45,6 @@ mod swap;
 #[cfg(test)]
 mod systemd;
 #[cfg(test)]
+mod ticket;
+#[cfg(test)]
 mod token_cli;

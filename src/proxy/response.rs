@@ -6,7 +6,7 @@
 
 use super::ctx::{Ctx, Held, Stage};
 use super::gateway::Gateway;
-use super::{location, reject::X_REQUEST_ID};
+use super::{location, reject::X_REQUEST_ID, ticket};
 use crate::config::Kind;
 use crate::cors;
 use crate::policy::{Code, Denial};
@@ -108,6 +108,7 @@ pub(super) fn dress(
         header.remove_header(&SET_COOKIE);
     }
     location::rewrite(session, header, ctx)?;
+    ticket::rewrite(gateway, session, header, ctx)?;
     for name in &cors::REPLACED {
         if header.headers.contains_key(name) {
             header.remove_header(name);
