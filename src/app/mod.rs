@@ -115,18 +115,13 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         metrics,
         draining: AtomicBool::new(false),
     });
-<<<<<<< HEAD
-    let follower = follow_store(&gateway)?;
+    let follower = follow_store(&gateway, store)?;
     let listen = gateway.snapshot.load();
     let certificates = Arc::new(Certificates::new(&listen.config.listen, &gateway.metrics));
     drop(listen);
     let operator =
         Operator::new(gateway.clone(), follower.clone(), certificates.clone(), options.file);
     let operator = Arc::new(operator);
-=======
-    let follower = follow_store(&gateway, store)?;
-    let operator = Arc::new(Operator::new(gateway.clone(), follower.clone(), options.file));
->>>>>>> tickets
     let (accept, _) = watch::channel(false);
     let (serve_admin, _) = watch::channel(false);
     let mut running = Running {

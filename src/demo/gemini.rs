@@ -92,7 +92,7 @@ pub(super) fn usage(answer: &Answer, output: &str) -> Value {
     })
 }
 
-fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<(), Box<Response>> {
+pub(super) fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<(), Box<Response>> {
     match single(headers, SLOT) {
         Some(key) if key == keys.gemini => Ok(()),
         _ => Err(Box::new(refused())),
@@ -100,7 +100,7 @@ fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<(), Box<Response>> {
 }
 
 /// `{"error":{"code","message","status"}}`
-fn error(code: StatusCode, status: &str, message: &str) -> Response {
+pub(super) fn error(code: StatusCode, status: &str, message: &str) -> Response {
     let error = json!({"code": code.as_u16(), "message": message, "status": status});
     (code, Json(json!({ "error": error }))).into_response()
 }

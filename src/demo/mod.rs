@@ -17,6 +17,7 @@ mod realtime;
 mod responses;
 mod responses_socket;
 mod sse;
+mod upload;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path};
@@ -64,6 +65,9 @@ pub fn router(keys: Keys) -> Router {
         .route("/v1/messages", post(anthropic::message))
         .route("/v1beta/models", get(gemini::models))
         .route("/v1beta/models/{call}", get(gemini::model).post(gemini::generate))
+        .route("/v1/files/{name}", get(upload::file))
+        .route("/v1beta/files/{name}", get(upload::file))
+        .route("/upload/{version}/files", post(upload::upload).put(upload::upload))
         .route(live::PATH, get(live::upgrade))
         .route(live::PATH_OF_SOME_SDKS, get(live::upgrade))
         .fallback(openai::no_such_path)

@@ -1,12 +1,7 @@
 //! `Location` that points at the provider is rewritten to point here.
 
-<<<<<<< HEAD
 use super::canonical;
-use super::ctx::{Ctx, Stage};
-=======
 use super::ctx::{Ctx, Flight, Stage};
-use super::forwarded;
->>>>>>> tickets
 use crate::config::Provider;
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderName, HeaderValue};
@@ -46,14 +41,7 @@ fn rewritten(sent: &str, session: &Session, ctx: &Ctx) -> Option<String> {
     }
     let base = match &ctx.snapshot.config.public_url {
         Some(url) => url.to_string(),
-<<<<<<< HEAD
-        None => {
-            let host = canonical::caller_host(session.req_header(), flight.trusted)?;
-            format!("{}://{host}", flight.scheme)
-        }
-=======
         None => format!("{}://{}", flight.scheme, host(session, flight)?),
->>>>>>> tickets
     };
     Some(format!("{base}{prefix}{path}"))
 }
@@ -66,12 +54,7 @@ pub(super) fn prefix<'a>(session: &'a Session, flight: &Flight) -> &'a str {
 
 /// The host that the caller used.
 pub(super) fn host<'a>(session: &'a Session, flight: &Flight) -> Option<&'a str> {
-    let request = session.req_header();
-    let outer = if flight.trusted { forwarded::host(&request.headers) } else { None };
-    let own = || request.headers.get(HOST)?.to_str().ok();
-    // In HTTP/2 the target alone may name it.
-    let target = || Some(request.uri.authority()?.as_str());
-    outer.or_else(own).or_else(target)
+    canonical::caller_host(session.req_header(), flight.trusted)
 }
 
 /// The part of `sent` that lies below the provider's base URL, beginning with a slash; `None`

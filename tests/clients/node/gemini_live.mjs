@@ -23,7 +23,6 @@ const session = await client.live.connect({
       if (message.text) pieces.push(message.text);
       if (message.serverContent?.turnComplete) turn.resolve();
     },
-    // A refused session is told here alone: `connect` then waits for ever.
     onerror: (event) => turn.reject(event.error),
     onclose: (event) => turn.reject(new Error(`closed: ${event.code} ${event.reason}`)),
   },

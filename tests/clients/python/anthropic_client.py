@@ -41,8 +41,6 @@ for way, client in {
         "stream_pieces": len(pieces),
         "stream_tokens": final.usage.output_tokens,
         "stream_stop": final.stop_reason,
-        # Where this version puts the token.
-        "slot": [name.lower() for name in client.auth_headers],
     }
 
 results["api_version"] = client.default_headers["anthropic-version"]

@@ -21,10 +21,10 @@ CASES = {
     "403": ("other_model", "", "hello"),
     "404": ("any", "/nowhere", "hello"),
     # The socket is open when the message turns out to be too big.
-    "413": ("any", "", "long " * 40_000),
+    "413": ("unscoped", "", "long " * 40_000),
     # The second session is one too many.
     "429": ("one_at_a_time", "", "hello"),
-    "502": ("any", "/{}-rejects", "hello"),
+    "502": ("unscoped", "/{}-rejects", "hello"),
 }
 
 
