@@ -1,6 +1,7 @@
 //! The listening sockets.
 
 use super::StartError;
+use crate::config::Listener;
 use pingora_core::listeners::Listeners;
 use pingora_core::server::{Fds, ListenFds};
 use std::io;
@@ -17,11 +18,11 @@ pub(super) struct Bound(Vec<(SocketAddr, TcpListener)>);
 
 impl Bound {
     /// Binds every address. Port 0 takes a free one. Wants a runtime.
-    pub(super) fn to(addresses: &[SocketAddr]) -> Result<Self, StartError> {
-        let bind = |address: &SocketAddr| {
+    pub(super) fn to(listen: &[Listener]) -> Result<Self, StartError> {
+        let bind = |Listener { address, .. }: &Listener| {
             listener(*address).map_err(|e| StartError::new(format!("binding {address}"), e))
         };
-        addresses.iter().map(bind).collect::<Result<_, _>>().map(Self)
+        listen.iter().map(bind).collect::<Result<_, _>>().map(Self)
     }
 
     /// What was bound.
@@ -29,18 +30,18 @@ impl Bound {
         self.0.iter().map(|(address, _)| *address).collect()
     }
 
-    /// The same sockets for one more thread, as Pingora takes them over.
-    pub(super) fn share(&self) -> Result<(Listeners, ListenFds), StartError> {
-        let mut listeners = Listeners::new();
-        let mut fds = Fds::new();
-        for (address, listener) in &self.0 {
+    /// The same sockets for one more thread, each as Pingora takes it over.
+    pub(super) fn share(&self) -> Result<Vec<(Listeners, ListenFds)>, StartError> {
+        let share = |(address, listener): &(SocketAddr, TcpListener)| {
             let shared = listener
                 .try_clone()
                 .map_err(|e| StartError::new(format!("sharing {address}"), e))?;
-            listeners.add_tcp(&address.to_string());
+            let mut fds = Fds::new();
             fds.add(address.to_string(), shared.into_raw_fd());
-        }
-        Ok((listeners, Arc::new(parking_lot::Mutex::new(fds))))
+            let listeners = Listeners::tcp(&address.to_string());
+            Ok((listeners, Arc::new(parking_lot::Mutex::new(fds))))
+        };
+        self.0.iter().map(share).collect()
     }
 }
 

@@ -4,9 +4,11 @@
 //! Pingora's `Server` is not used: it sleeps its whole grace period and owns the signals. Its
 //! listening service runs on a runtime of ours, and [`Running::stop`] drains by the registry.
 
+mod certificate;
 mod gate;
 mod listen;
 mod operations;
+mod substreams;
 mod sweep;
 mod threads;
 
@@ -27,6 +29,7 @@ use crate::token::store::TokenStore;
 use crate::token::ticket::Seal;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
+use certificate::Certificates;
 use listen::Bound;
 use log::{info, warn};
 use pingora_core::apps::HttpServerOptions;
@@ -76,6 +79,7 @@ pub struct Running {
     admin: Option<SocketAddr>,
     gateway: Arc<Gateway>,
     operator: Arc<Operator>,
+    certificates: Arc<Certificates>,
     accept: watch::Sender<bool>,
     serve_admin: watch::Sender<bool>,
     pool: Option<Threads>,
@@ -112,7 +116,12 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         draining: AtomicBool::new(false),
     });
     let follower = follow_store(&gateway, store)?;
-    let operator = Arc::new(Operator::new(gateway.clone(), follower.clone(), options.file));
+    let listen = gateway.snapshot.load();
+    let certificates = Arc::new(Certificates::new(&listen.config.listen, &gateway.metrics));
+    drop(listen);
+    let operator =
+        Operator::new(gateway.clone(), follower.clone(), certificates.clone(), options.file);
+    let operator = Arc::new(operator);
     let (accept, _) = watch::channel(false);
     let (serve_admin, _) = watch::channel(false);
     let mut running = Running {
@@ -120,6 +129,7 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         admin: None,
         gateway,
         operator,
+        certificates,
         accept,
         serve_admin,
         pool: Some(pool),
@@ -201,13 +211,9 @@ impl Running {
         let snapshot = self.gateway.snapshot.load_full();
         let bound = Bound::to(&snapshot.config.listen)?;
         self.addresses = bound.addresses();
-        for thread in pool.each() {
-            let (listeners, fds) = bound.share()?;
-            let mut service = Service::with_listeners("gate".to_owned(), listeners, self.gate());
-            let shutdown = self.accept.subscribe();
-            thread.spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
-        }
-        runtime.spawn(sweep::run(self.gateway.clone(), self.serve_admin.subscribe()));
+        self.accept(pool, &bound, &snapshot.config)?;
+        let stop = self.serve_admin.subscribe();
+        runtime.spawn(sweep::run(self.gateway.clone(), self.certificates.clone(), stop));
         if let Some(admin) = &snapshot.config.admin {
             let listener = std::net::TcpListener::bind(admin.address)
                 .map_err(|e| StartError::new(format!("binding {}", admin.address), e))?;
@@ -219,6 +225,28 @@ impl Running {
             self.open_control(runtime, &snapshot.config)?;
         }
         self.operator.opened();
+        Ok(())
+    }
+
+    /// Accepts on every thread from every socket.
+    fn accept(&self, pool: &Threads, bound: &Bound, config: &Config) -> Result<(), StartError> {
+        let mut acceptors = Vec::with_capacity(config.listen.len());
+        for listener in &config.listen {
+            // The certificates are those of the listeners that have one, in their order.
+            let index = acceptors.iter().flatten().count();
+            let acceptor = listener.tls.as_ref().map(|_| self.certificates.acceptor(index));
+            let acceptor = acceptor.transpose().map_err(|e| StartError::new("TLS", e))?;
+            acceptors.push(acceptor.flatten());
+        }
+        for thread in pool.each() {
+            let proxy = Arc::new(self.proxy());
+            for ((listeners, fds), acceptor) in bound.share()?.into_iter().zip(&acceptors) {
+                let gate = gate::Gate::new(self.gateway.clone(), proxy.clone(), acceptor.clone());
+                let mut service = Service::with_listeners("gate".to_owned(), listeners, gate);
+                let shutdown = self.accept.subscribe();
+                thread.spawn(async move { service.start_service(Some(fds), shutdown, 1).await });
+            }
+        }
         Ok(())
     }
 
@@ -243,7 +271,7 @@ impl Running {
     }
 
     /// One per thread: each keeps its own connections to the providers.
-    fn gate(&self) -> gate::Gate {
+    fn proxy(&self) -> HttpProxy<Proxy> {
         let conf = ServerConf {
             threads: 1,
             upstream_keepalive_pool_size: 512,
@@ -253,7 +281,7 @@ impl Running {
         let mut proxy = HttpProxy::new(Proxy(self.gateway.clone()), Arc::new(conf));
         proxy.handle_init_modules();
         proxy.server_options = Some(HttpServerOptions::default());
-        gate::Gate::new(self.gateway.clone(), proxy)
+        proxy
     }
 
     /// Stops: new connections are refused at once, what is open runs on until it ends or the
@@ -263,7 +291,8 @@ impl Running {
         self.accept.send_replace(true);
         let limit = self.gateway.snapshot.load().config.limits.drain;
         if let Some(pool) = self.pool.take() {
-            let cut = pool.first().block_on(drain(&self.gateway.registry, limit));
+            let (registry, connections) = (&self.gateway.registry, &self.gateway.connections);
+            let cut = pool.first().block_on(drain(registry, connections, limit));
             if cut > 0 {
                 info!("{cut} sessions were open when the drain time ended");
             }

@@ -1,6 +1,7 @@
 //! Reload, status, and what both rest on.
 
-use crate::config::{self, Config};
+use super::certificate::Certificates;
+use crate::config::{self, Config, Listener};
 use crate::control::Operations;
 use crate::proxy::gateway::{Gateway, Snapshot};
 use crate::session::connection::Cut;
@@ -22,6 +23,7 @@ use std::time::Instant;
 pub struct Operator {
     gateway: Arc<Gateway>,
     follower: Option<Arc<Follower>>,
+    certificates: Arc<Certificates>,
     file: Option<PathBuf>,
     /// One reload at a time.
     reloading: Mutex<()>,
@@ -35,6 +37,7 @@ impl Operator {
     pub(super) fn new(
         gateway: Arc<Gateway>,
         follower: Option<Arc<Follower>>,
+        certificates: Arc<Certificates>,
         file: Option<PathBuf>,
     ) -> Self {
         let now = gateway.clock.wall_ms();
@@ -45,6 +48,7 @@ impl Operator {
         Self {
             gateway,
             follower,
+            certificates,
             file,
             reloading: Mutex::new(()),
             reloads: AtomicU64::new(0),
@@ -78,6 +82,7 @@ impl Operator {
         };
         let snapshot = Arc::new(Snapshot::new(config, &self.gateway.metrics, access_log));
         diagnostics::set_redactor(snapshot.redactor.clone());
+        self.certificates.replace(&snapshot.config, &self.gateway.metrics);
         self.gateway.index.replace_fixed(fixed(&snapshot.config));
         self.gateway.snapshot.store(snapshot);
         let now = self.gateway.clock.wall_ms();
@@ -199,7 +204,11 @@ pub(super) fn recheck(gateway: &Gateway) {
 fn unchangeable(old: &Config, new: &Config) -> Result<(), String> {
     let problem =
         |path: &str| Err(format!("{path}: a reload can't change this; restart the service"));
-    if old.listen != new.listen {
+    // Which files a listener's certificate is in may change, and what is in them.
+    let doors = |listen: &[Listener]| -> Vec<_> {
+        listen.iter().map(|l| (l.address, l.tls.is_some())).collect()
+    };
+    if doors(&old.listen) != doors(&new.listen) {
         return problem("listen");
     }
     if old.store != new.store {

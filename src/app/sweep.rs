@@ -1,8 +1,10 @@
-//! Our own timers: what waits too long for a first byte, and streams on which nothing moves.
+//! Our own timers: what waits too long for a first byte, streams on which nothing moves, and
+//! certificates that were replaced.
 //!
 //! Pingora keeps one read timeout per peer, the larger one; this keeps the smaller, by looking at
 //! the registry.
 
+use super::certificate::Certificates;
 use crate::proxy::gateway::Gateway;
 use crate::session::connection::Cut;
 use crate::session::registry::Live;
@@ -10,15 +12,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 const EVERY: Duration = Duration::from_millis(500);
+/// Every how many looks the files of certificates are looked at.
+const CERTIFICATES: u32 = 4;
 
 /// Looks until `stop` turns true.
-pub(super) async fn run(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(
+    gateway: Arc<Gateway>,
+    certificates: Arc<Certificates>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut looks: u32 = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => look(&gateway),
             _ = stop.changed() => return,
+        }
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(CERTIFICATES) && !certificates.is_empty() {
+            let (gateway, certificates) = (gateway.clone(), certificates.clone());
+            // Files may lie on a disk that answers late. What a panic could spoil is this look.
+            let _ = spawn_blocking(move || certificates.look(&gateway.metrics)).await;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! turns them into [`Config`] and reports every problem at once, each with its YAML path.
 //! [`secret_ref`] is the only door for secrets. A `Config` is immutable; a reload makes another.
 
+pub mod certificate;
 pub mod file;
 pub mod outline;
 pub mod problem;
@@ -30,7 +31,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Config {
     /// Where callers connect; at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listener>,
     /// The gateway's own address for absolute `Location`s: scheme and authority, no slash at
     /// the end.
     pub public_url: Option<Box<str>>,
@@ -56,6 +57,15 @@ pub struct Config {
     pub default_policy: Option<Arc<Grant>>,
     /// Tokens by hash.
     pub tokens: Vec<StaticToken>,
+}
+
+/// An entry of `listen:`.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// What to bind.
+    pub address: SocketAddr,
+    /// Its certificate; `None`: plain HTTP/1.
+    pub tls: Option<certificate::Tls>,
 }
 
 /// The admin listener.

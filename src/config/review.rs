@@ -2,6 +2,7 @@
 //! an operator may not have meant. Nothing here is an error.
 
 use super::{AccessLog, BaseUrl, Config, Kind};
+use crate::values::clock::Clock;
 use crate::values::grant::Grant;
 use std::net::{IpAddr, SocketAddr};
 
@@ -64,12 +65,18 @@ fn unrestricted(grant: &Grant) -> String {
 }
 
 fn doors(config: &Config, lines: &mut Vec<String>) {
-    let exposed: Vec<_> = config.listen.iter().filter(|a| !is_loopback(a)).collect();
-    if let Some(address) = exposed.first() {
+    let plain = config.listen.iter().filter(|l| l.tls.is_none()).map(|l| l.address);
+    if let Some(address) = plain.into_iter().find(|address| !is_loopback(address)) {
         lines.push(format!(
             "warning: {address} speaks plain HTTP: let a proxy with TLS stand before it, or tokens \
              can be read on the way"
         ));
+    }
+    let now = i64::try_from(Clock::system().wall_ms() / 1_000).unwrap_or(i64::MAX);
+    for (index, listener) in config.listen.iter().enumerate() {
+        if listener.tls.as_ref().is_some_and(|tls| tls.certificate.not_after < now) {
+            lines.push(format!("warning: listen[{index}].tls.cert has expired: renew it"));
+        }
     }
     match &config.server_names {
         None => lines.push(

@@ -1,3 +1,4 @@
 //! The way out: where a provider is, and with which timeouts.
 
+pub mod line;
 pub mod peer;

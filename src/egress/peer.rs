@@ -4,6 +4,7 @@
 //! Peer, `Host` and SNI come from configuration only, never from a request. Each request owns its
 //! upstream connection (HTTP/1.1), so that ending one ends nobody else's.
 
+use super::line::Dial;
 use crate::config::{BaseUrl, Limits};
 use arc_swap::ArcSwapOption;
 use log::warn;
@@ -24,6 +25,9 @@ const LOOKUP: Duration = Duration::from_secs(5);
 /// How long an upstream connection may wait in the pool.
 const POOLED: Duration = Duration::from_secs(60);
 
+/// The pool's group of connections that can be hung up.
+const LINES: u64 = 1;
+
 /// A provider's whereabouts. Cheap to clone.
 #[derive(Clone)]
 pub struct Upstream(Arc<Inner>);
@@ -32,6 +36,7 @@ struct Inner {
     url: BaseUrl,
     connect: Duration,
     read: Duration,
+    dial: Arc<Dial>,
     peers: ArcSwapOption<Resolved>,
     looking: AtomicBool,
 }
@@ -50,6 +55,7 @@ impl Upstream {
             connect: limits.upstream_connect_timeout,
             // One read timeout per peer: the larger one; the smaller is kept by the sweep.
             read: limits.upstream_first_byte_timeout.max(limits.stream_idle_timeout),
+            dial: Arc::new(Dial { within: limits.upstream_connect_timeout }),
             peers: ArcSwapOption::empty(),
             looking: AtomicBool::new(false),
         };
@@ -60,20 +66,22 @@ impl Upstream {
         Self(Arc::new(inner))
     }
 
-    /// A peer to try; `attempt` counts from 0 and goes through the addresses.
+    /// A peer to try; `attempt` counts from 0 and goes through the addresses. With `line`, the
+    /// connection to it can be hung up from outside ([`super::line`]).
     ///
     /// # Errors
     /// The name has no address, or none in time.
-    pub async fn peer(&self, attempt: usize) -> io::Result<Box<HttpPeer>> {
+    pub async fn peer(&self, attempt: usize, line: bool) -> io::Result<Box<HttpPeer>> {
         let known = self.0.peers.load();
         if let Some(known) = known.as_ref() {
             if known.until.is_some_and(|until| Instant::now() >= until) {
                 self.refresh();
             }
-            return known.pick(attempt);
+            return self.0.pick(known, attempt, line);
         }
         drop(known);
-        self.0.lookup().await?.pick(attempt)
+        let known = self.0.lookup().await?;
+        self.0.pick(&known, attempt, line)
     }
 
     /// How many addresses there are to try.
@@ -112,6 +120,19 @@ impl Inner {
         Ok(resolved)
     }
 
+    fn pick(&self, known: &Resolved, attempt: usize, line: bool) -> io::Result<Box<HttpPeer>> {
+        let peer = known.peers.get(attempt % known.peers.len().max(1));
+        let mut peer = peer
+            .map(|peer| Box::new(peer.clone()))
+            .ok_or_else(|| io::Error::other("the name has no address"))?;
+        if line {
+            peer.options.custom_l4 = Some(self.dial.clone());
+            // How a connection was made is no part of the pool's key.
+            peer.group_key = LINES;
+        }
+        Ok(peer)
+    }
+
     fn peer(&self, address: SocketAddr) -> HttpPeer {
         let mut peer = HttpPeer::new(address, self.url.tls, self.url.host.to_string());
         peer.options.connection_timeout = Some(self.connect);
@@ -127,14 +148,5 @@ impl Inner {
             user_timeout: Duration::ZERO,
         });
         peer
-    }
-}
-
-impl Resolved {
-    fn pick(&self, attempt: usize) -> io::Result<Box<HttpPeer>> {
-        self.peers
-            .get(attempt % self.peers.len().max(1))
-            .map(|peer| Box::new(peer.clone()))
-            .ok_or_else(|| io::Error::other("the name has no address"))
     }
 }

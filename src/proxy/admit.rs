@@ -10,7 +10,7 @@ use crate::cors;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
-use crate::session::connection::Connection;
+use crate::session::handle::Handle;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
@@ -30,7 +30,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     let snapshot = ctx.snapshot.clone();
     keep_alive(gateway, session, &snapshot);
     let (verdict, asked) = {
-        let mut asked = Asked::new(session, &snapshot, &mut ctx.note);
+        let secure = ctx.is_secure();
+        let mut asked = Asked::new(session, &snapshot, &mut ctx.note, secure);
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
@@ -49,10 +50,10 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
                 session.write_continue_response().await?;
                 ctx.continued = true;
             }
-            let Some(connection) = ctx.connection.clone() else {
+            let Some(handle) = ctx.handle() else {
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
             };
-            enter(gateway, session, ctx, &asked, permit, connection);
+            enter(gateway, session, ctx, &asked, permit, handle);
             // What was revoked while the body was read found nothing in the registry to cut.
             if ctx.flight().is_some_and(|f| !gateway.still_allows(f.entry.live())) {
                 return reject::answer(gateway, session, ctx, Code::TokenInvalid.into()).await;
@@ -86,7 +87,7 @@ fn enter(
     ctx: &mut Ctx,
     asked: &Answers,
     permit: policy::Permit,
-    connection: Arc<Connection>,
+    handle: Handle,
 ) {
     let config = &ctx.snapshot.config;
     let Some(provider) = config.providers.get(asked.route.provider) else { return };
@@ -103,7 +104,7 @@ fn enter(
             model: permit.model().map(Into::into),
             modelless: scoped && permit.model().is_none(),
         },
-        connection,
+        handle,
         started_ms: now,
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
@@ -153,14 +154,20 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(session: &'a mut Session, snapshot: &'a Snapshot, note: &'a mut Note) -> Self {
+    fn new(
+        session: &'a mut Session,
+        snapshot: &'a Snapshot,
+        note: &'a mut Note,
+        secure: bool,
+    ) -> Self {
         let peer = session.client_addr().and_then(|a| a.as_inet()).map(std::net::SocketAddr::ip);
         let trusted = peer.is_some_and(|p| forwarded::trusts(&snapshot.config, p));
         let headers = &session.req_header().headers;
         let peer =
             if trusted { forwarded::client(&snapshot.config, headers).or(peer) } else { peer };
         note.client = peer;
-        let scheme = if trusted { forwarded::scheme(headers) } else { None }.unwrap_or("http");
+        let scheme = if trusted { forwarded::scheme(headers) } else { None };
+        let scheme = scheme.unwrap_or(if secure { "https" } else { "http" });
         let found = Answers {
             route: Route { provider: usize::MAX, skip: 0 },
             class: Class::Stateful,
@@ -186,10 +193,7 @@ impl<'a> Asked<'a> {
 
     /// Host that the caller used.
     fn caller_host(&self) -> &str {
-        let headers = self.headers();
-        let forwarded = if self.found.trusted { forwarded::host(headers) } else { None };
-        let own = || headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
-        forwarded.or_else(own).unwrap_or_default()
+        canonical::caller_host(self.session.req_header(), self.found.trusted).unwrap_or_default()
     }
 
     /// The provider's path as it is on the wire.

@@ -4,6 +4,7 @@
 //! Pure functions on `http` types. What Pingora refuses before a filter sees it is listed in
 //! `docs/request-path.md`.
 
+use super::forwarded;
 use crate::policy::{Code, Denial};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -91,6 +92,14 @@ pub fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri, version: Version) -> Resul
         return Err(malformed("Host is not a host and port"));
     }
     Ok(host)
+}
+
+/// The host that the caller used: `:authority` on HTTP/2, which need not have a `Host` beside it.
+pub(super) fn caller_host(request: &Parts, trusted: bool) -> Option<&str> {
+    let outer = if trusted { forwarded::host(&request.headers) } else { None };
+    outer
+        .or_else(|| request.headers.get(HOST)?.to_str().ok())
+        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
 }
 
 /// Whether the gateway answers to `host` (its port aside).

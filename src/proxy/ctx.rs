@@ -1,16 +1,19 @@
 //! What a request carries from phase to phase: where it stands, and what is noted for the log.
 
-use super::gateway::Snapshot;
+use super::finish;
+use super::gateway::{Gateway, Snapshot};
 use crate::config::Provider;
 use crate::policy::{Code, Denial, Permit};
 use crate::provider::Dialect;
-use crate::session::connection::Connection;
+use crate::session::connection::{Carrier, Connection};
+use crate::session::handle::{Handle, Substream};
 use crate::session::registry::{Entry, Live};
 use crate::telemetry::Transport;
 use crate::token::Token;
 use crate::values::ids::RequestId;
 use crate::ws::frame::Tracker;
 use bytes::BytesMut;
+use http::{Method, Uri};
 use pingora::http::ResponseHeader;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,12 +29,26 @@ pub struct Ctx {
     pub started: Instant,
     /// Where it came in.
     pub connection: Option<Arc<Connection>>,
+    /// What the connection calls this request.
+    serving: u64,
+    /// The stream on which it came, where it shares the connection.
+    substream: Option<Arc<Substream>>,
+    /// Where its line goes if it is dropped before its end.
+    unsettled: Option<Unsettled>,
     /// It waited for `100 Continue`, and was told to go on.
     pub continued: bool,
     /// Where it stands.
     pub stage: Stage,
     /// What the log will say.
     pub note: Note,
+}
+
+/// What the log needs of a request that is dropped: an HTTP/2 stream whose caller does not read
+/// can be ended in no other way.
+struct Unsettled {
+    gateway: Arc<Gateway>,
+    method: Method,
+    uri: Uri,
 }
 
 /// Where a request stands, with what is known there.
@@ -165,6 +182,9 @@ impl Ctx {
             id: RequestId::new(),
             started: Instant::now(),
             connection: None,
+            serving: 0,
+            substream: None,
+            unsettled: None,
             continued: false,
             stage: Stage::Arrived,
             note: Note::default(),
@@ -172,12 +192,55 @@ impl Ctx {
     }
 
     /// Its headers are there.
-    pub(super) fn arrive(&mut self, session: &pingora_proxy::Session) {
+    pub(super) fn arrive(&mut self, gateway: &Arc<Gateway>, session: &pingora_proxy::Session) {
         // The context is made before the headers are read: time spent waiting is not ours.
         self.started = Instant::now();
         self.connection = crate::session::stream::connection_of(session.digest()).cloned();
         if let Some(connection) = &self.connection {
-            connection.serve();
+            self.serving = connection.serve();
+            if connection.carrier() == Carrier::Http2 {
+                self.substream = Substream::current();
+                let request = session.req_header();
+                self.unsettled = Some(Unsettled {
+                    gateway: gateway.clone(),
+                    method: request.method.clone(),
+                    uri: request.uri.clone(),
+                });
+            }
+        }
+    }
+
+    /// What ends this request; `None` where nothing could, and it must not begin.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        let connection = self.connection.as_ref()?;
+        match connection.carrier() {
+            Carrier::Http2 => self.substream.clone().map(Handle::Substream),
+            Carrier::Plain | Carrier::Tls => {
+                Some(Handle::Connection(connection.clone(), self.serving))
+            }
+        }
+    }
+
+    /// Whether it came through TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.connection.as_ref().is_some_and(|c| c.carrier() != Carrier::Plain)
+    }
+
+    /// Its end has come in the usual way.
+    pub(super) fn settled(&mut self) {
+        self.unsettled = None;
+    }
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if let Some(Unsettled { gateway, method, uri }) = self.unsettled.take() {
+            if let Stage::Passed(flight) = &self.stage
+                && let Some(cut) = flight.entry.live().handle.was_cut()
+            {
+                self.note.denial = Some(cut.code());
+            }
+            finish::write(&gateway, &method, &uri, self);
         }
     }
 }

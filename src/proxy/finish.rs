@@ -6,10 +6,21 @@ use super::gateway::Gateway;
 use crate::telemetry::Transport;
 use crate::telemetry::line::Line;
 use crate::telemetry::provider_metrics::Observation;
+use http::{Method, Uri};
 use pingora_proxy::Session;
 
-/// Writes the line and counts.
+/// Writes the line, counts, and lets the connection go.
 pub(super) fn settle(gateway: &Gateway, session: &Session, ctx: &mut Ctx) {
+    let request = session.req_header();
+    ctx.settled();
+    write(gateway, &request.method, &request.uri, ctx);
+    if let Some(connection) = &ctx.connection {
+        connection.rest();
+    }
+}
+
+/// Writes the line and counts.
+pub(super) fn write(gateway: &Gateway, method: &Method, uri: &Uri, ctx: &Ctx) {
     let duration_us = ctx.elapsed_us();
     let note = &ctx.note;
     let transport = note.transport.unwrap_or(Transport::Http);
@@ -26,7 +37,6 @@ pub(super) fn settle(gateway: &Gateway, session: &Session, ctx: &mut Ctx) {
     }
     let model = note.live.as_ref().and_then(|live| live.reach.model.as_deref());
     let token = note.token.as_ref();
-    let request = session.req_header();
     ctx.snapshot.access_log.write(&Line {
         time_ms: gateway.clock.wall_ms(),
         request_id: ctx.id.as_str(),
@@ -35,8 +45,8 @@ pub(super) fn settle(gateway: &Gateway, session: &Session, ctx: &mut Ctx) {
         provider: ctx.provider().map(|p| &*p.name),
         model,
         transport,
-        method: request.method.as_str(),
-        path: request.uri.path(),
+        method: method.as_str(),
+        path: uri.path(),
         status: note.status,
         denial: note.denial.map(crate::policy::Code::as_str),
         bytes_in: note.bytes_in,
@@ -45,7 +55,4 @@ pub(super) fn settle(gateway: &Gateway, session: &Session, ctx: &mut Ctx) {
         first_byte_us: note.first_byte_us,
         client: note.client,
     });
-    if let Some(connection) = &ctx.connection {
-        connection.rest();
-    }
 }

@@ -1,9 +1,9 @@
 //! `Location` that points at the provider is rewritten to point here.
 
+use super::canonical;
 use super::ctx::{Ctx, Flight, Stage};
-use super::forwarded;
 use crate::config::Provider;
-use http::header::{CONTENT_LOCATION, HOST, LOCATION};
+use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora_core::Result;
@@ -54,12 +54,7 @@ pub(super) fn prefix<'a>(session: &'a Session, flight: &Flight) -> &'a str {
 
 /// The host that the caller used.
 pub(super) fn host<'a>(session: &'a Session, flight: &Flight) -> Option<&'a str> {
-    let request = session.req_header();
-    let outer = if flight.trusted { forwarded::host(&request.headers) } else { None };
-    let own = || request.headers.get(HOST)?.to_str().ok();
-    // In HTTP/2 the target alone may name it.
-    let target = || Some(request.uri.authority()?.as_str());
-    outer.or_else(own).or_else(target)
+    canonical::caller_host(session.req_header(), flight.trusted)
 }
 
 /// The part of `sent` that lies below the provider's base URL, beginning with a slash; `None`

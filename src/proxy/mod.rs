@@ -36,6 +36,7 @@ use ctx::Ctx;
 use gateway::Gateway;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -58,7 +59,7 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        ctx.arrive(session);
+        ctx.arrive(&self.0, session);
         let admitted = panic::caught(pin!(admit::admit(&self.0, session, ctx))).await;
         match admitted {
             Ok(result) => result,
@@ -78,6 +79,18 @@ impl ProxyHttp for Proxy {
         error: Box<Error>,
     ) -> Box<Error> {
         upstream::try_next(ctx, error)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        _: std::os::fd::RawFd,
+        digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        upstream::connected(digest, ctx)
     }
 
     async fn upstream_request_filter(

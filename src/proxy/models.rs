@@ -11,8 +11,8 @@ use crate::policy::{Code, Denial, model::Named};
 use crate::provider::path::Path;
 use crate::provider::{BodyPlaces, ModelPlaces};
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
 use percent_encoding::percent_decode_str;
 use pingora_proxy::Session;
 use std::time::Duration;
@@ -31,10 +31,14 @@ pub fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) -> bool {
 }
 
 /// Whether the body has to be read for its models.
-pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &Session) -> bool {
+pub(super) fn reads_body(places: &ModelPlaces<'_>, session: &mut Session) -> bool {
+    // HTTP/2 frames a body without any header that would announce it.
+    let unannounced =
+        session.req_header().version == Version::HTTP_2 && !session.as_mut().is_body_empty();
     let headers = &session.req_header().headers;
-    let has_body =
-        content_length(headers).unwrap_or(0) > 0 || headers.contains_key(TRANSFER_ENCODING);
+    let has_body = content_length(headers).unwrap_or(0) > 0
+        || headers.contains_key(TRANSFER_ENCODING)
+        || unannounced;
     places.body != BodyPlaces::None && has_body
 }
 

@@ -70,7 +70,9 @@ pub(super) async fn write(
     let request = session.req_header();
     // What was pipelined behind an upgrade must not be read as a request.
     let upgrade = request.headers.contains_key(UPGRADE);
-    let waits = request.headers.contains_key(http::header::EXPECT)
+    // On HTTP/2 nobody waits: Pingora can't send a 100 there.
+    let waits = request.version != http::Version::HTTP_2
+        && request.headers.contains_key(http::header::EXPECT)
         && !ctx.continued
         && session.body_bytes_read() == 0;
     let unread = !session.is_body_done();

@@ -42,7 +42,7 @@ pub(super) async fn pass(
             let limit = ctx.snapshot.config.limits.max_ws_message;
             if frames.up.follow(chunk, limit).is_err() {
                 *body = None;
-                flight.entry.live().connection.cut(Cut::MessageTooBig);
+                flight.entry.live().handle.cut(Cut::MessageTooBig);
                 return refuse(ctx, Code::MessageTooBig);
             }
         }
@@ -57,7 +57,7 @@ pub(super) async fn pass(
 /// would land inside another frame.
 async fn say_goodbye(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let Stage::Passed(flight) = &ctx.stage else { return Ok(()) };
-    let Some(why) = flight.entry.live().connection.was_cut() else { return Ok(()) };
+    let Some(why) = flight.entry.live().handle.was_cut() else { return Ok(()) };
     let free = flight.frames.as_ref().is_some_and(|f| f.may_close());
     ctx.note.denial = Some(why.code());
     if free {

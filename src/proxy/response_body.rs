@@ -4,7 +4,7 @@ use super::ctx::{Ctx, Stage};
 use super::gateway::Gateway;
 use super::held;
 use bytes::Bytes;
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,6 +20,11 @@ pub(super) fn pass(
     flight.entry.live().moved_ms.store(gateway.clock.steady_ms(), Relaxed);
     if flight.held.is_some() {
         return held::take(gateway, body, end, ctx);
+    }
+    // A connection of the provider's that we have ended may look like the end of its answer.
+    let handle = &flight.entry.live().handle;
+    if end && handle.substream().is_some_and(|s| s.was_cut().is_some()) {
+        return Error::e_explain(ErrorType::ConnectionClosed, "the request was ended");
     }
     let Some(chunk) = body else { return Ok(()) };
     ctx.note.bytes_out += chunk.len() as u64;

@@ -3,9 +3,11 @@
 use super::ctx::{Ctx, Stage};
 use super::gateway::Gateway;
 use super::{held, reject};
+use crate::egress::line;
 use crate::policy::{Code, Denial};
 use crate::ws::close;
 use log::warn;
+use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
@@ -17,13 +19,30 @@ const MOST_ATTEMPTS: usize = 3;
 pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let snapshot = ctx.snapshot.clone();
     let flight = ctx.flight().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let handle = &flight.entry.live().handle;
+    if handle.was_cut().is_some() {
+        return Error::e_explain(ErrorType::InternalError, "the request was ended");
+    }
+    let line = handle.substream().is_some();
     let attempt = flight.attempts;
     flight.attempts += 1;
     let reached = snapshot.upstreams.get(flight.provider);
     let reached = reached.ok_or_else(|| Error::new(ErrorType::InternalError))?;
-    reached.upstream.peer(attempt).await.map_err(|e| {
+    reached.upstream.peer(attempt, line).await.map_err(|e| {
         Error::because(ErrorType::ConnectError, "looking the provider up", e).into_up()
     })
+}
+
+/// There is a connection: a request that shares its caller's can now be ended by this one.
+pub(super) fn connected(digest: Option<&Digest>, ctx: &mut Ctx) -> Result<()> {
+    let Some(flight) = ctx.flight() else { return Ok(()) };
+    let Some(substream) = flight.entry.live().handle.substream() else { return Ok(()) };
+    if let Some(claim) = line::claim(digest)
+        && !substream.rides(move || claim.hang_up())
+    {
+        return Error::e_explain(ErrorType::InternalError, "the request was ended");
+    }
+    Ok(())
 }
 
 /// No connection, so nothing was sent: the next address may be tried.
@@ -82,7 +101,7 @@ fn denial(error: &Error, ctx: &mut Ctx) -> Option<Denial> {
     if let Some(refusal) = flight.refusal.take() {
         return Some(refusal);
     }
-    if let Some(cut) = flight.entry.live().connection.was_cut() {
+    if let Some(cut) = flight.entry.live().handle.was_cut() {
         return Some(cut.code().into());
     }
     let code = reject::denial_of(error);
@@ -121,7 +140,7 @@ fn is_held(error: &Error) -> bool {
 /// Whether the error is our own way of ending a request.
 pub(super) fn is_expected(ctx: &Ctx, error: &Error) -> bool {
     let cut = match &ctx.stage {
-        Stage::Passed(flight) => flight.entry.live().connection.was_cut().is_some(),
+        Stage::Passed(flight) => flight.entry.live().handle.was_cut().is_some(),
         Stage::Refused => true,
         Stage::Arrived => false,
     };

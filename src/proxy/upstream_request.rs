@@ -12,7 +12,7 @@ use crate::slot::inject::{Filled, inject};
 use crate::slot::place::{Place, QueryNames};
 use crate::slot::strip::{self, Lets};
 use http::HeaderName;
-use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
 use pingora_core::{Error, ErrorType, Result};
@@ -28,6 +28,7 @@ pub(super) fn rewrite(ctx: &mut Ctx, request: &mut RequestHeader) -> Result<()> 
     let provider = snapshot.config.providers.get(flight.provider).ok_or_else(fault)?;
     let lets = lets(provider, flight, &snapshot);
     strip_headers(request, lets)?;
+    join_cookies(request)?;
     request.insert_header(HOST, &*provider.url.authority)?;
     retarget(request, provider, flight, &snapshot)?;
     flight.sent = true;
@@ -59,6 +60,17 @@ fn strip_headers(request: &mut RequestHeader, lets: Lets) -> Result<()> {
         request.insert_header(SEC_WEBSOCKET_PROTOCOL, protocols)?;
     }
     Ok(())
+}
+
+/// RFC 9113 section 8.2.3: HTTP/2 may send cookies in several fields, HTTP/1.1 has one.
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut crumbs = request.headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return Ok(());
+    }
+    let all: Vec<&[u8]> = request.headers.get_all(COOKIE).iter().map(|c| c.as_bytes()).collect();
+    let all = all.join(&b"; "[..]);
+    request.insert_header(COOKIE, all)
 }
 
 /// Path, query and credential.
@@ -102,7 +114,8 @@ fn retarget(
         None => None,
     };
     // RFC 9112 section 3.2.1: an origin gets the origin form, whatever the caller sent.
-    let absolute = !request.raw_path().starts_with(b"/");
+    // On HTTP/2 the target carries the caller's authority, which is not the provider's.
+    let absolute = !request.raw_path().starts_with(b"/") || request.uri.authority().is_some();
     if flight.skip > 0
         || stripped
         || absolute

@@ -9,16 +9,22 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How much of a connection's state says why it was cut.
+const CUT_BITS: u32 = 8;
+
 /// One downstream connection.
 #[derive(Debug)]
 pub struct Connection {
     peer: Option<SocketAddr>,
+    carrier: Carrier,
     opened: Instant,
     header_timeout_ms: u64,
     phase: AtomicU8,
     /// Milliseconds after `opened` by which the headers must be there; 0: no deadline.
     deadline_ms: AtomicU64,
-    cut: AtomicU8,
+    /// Why it was cut, in the lowest byte; above it a number that changes whenever a request
+    /// begins or ends, so that a cut can name its request.
+    state: AtomicU64,
     wakers: Mutex<Wakers>,
     /// Given back when the connection ends.
     _place: Option<Place>,
@@ -41,6 +47,17 @@ pub(super) enum Phase {
     Serving,
     /// Between two requests.
     Idle,
+}
+
+/// What lies between the socket and HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// HTTP/1 on the bare socket.
+    Plain,
+    /// HTTP/1 in TLS.
+    Tls,
+    /// HTTP/2 in TLS: many requests at a time.
+    Http2,
 }
 
 /// Why a connection, and what is open on it, is ended from outside.
@@ -68,6 +85,17 @@ impl Cut {
         }
     }
 
+    /// The reverse of `as u8`; 0 is none.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        match number {
+            0 => None,
+            1 => Some(Self::Revoked),
+            2 => Some(Self::ShuttingDown),
+            3 => Some(Self::TimedOut),
+            _ => Some(Self::MessageTooBig),
+        }
+    }
+
     /// For metrics.
     pub fn as_str(self) -> &'static str {
         self.code().as_str()
@@ -75,16 +103,29 @@ impl Cut {
 }
 
 impl Connection {
-    /// A fresh connection: its first headers are due `header_timeout` from now.
-    pub fn new(peer: Option<SocketAddr>, header_timeout: Duration, place: Option<Place>) -> Self {
+    /// A fresh connection without TLS: its first headers are due `header_timeout` from now.
+    pub fn plain(peer: Option<SocketAddr>, header_timeout: Duration, place: Option<Place>) -> Self {
+        Self::since(Instant::now(), Carrier::Plain, peer, header_timeout, place)
+    }
+
+    /// A connection that was accepted at `opened`: its first headers are due `header_timeout`
+    /// from then, handshake included.
+    pub fn since(
+        opened: Instant,
+        carrier: Carrier,
+        peer: Option<SocketAddr>,
+        header_timeout: Duration,
+        place: Option<Place>,
+    ) -> Self {
         let header_timeout_ms = u64::try_from(header_timeout.as_millis()).unwrap_or(u64::MAX);
         Self {
             peer,
-            opened: Instant::now(),
+            carrier,
+            opened,
             header_timeout_ms,
             phase: AtomicU8::new(Phase::Headers as u8),
             deadline_ms: AtomicU64::new(header_timeout_ms),
-            cut: AtomicU8::new(0),
+            state: AtomicU64::new(0),
             wakers: Mutex::default(),
             _place: place,
         }
@@ -95,21 +136,39 @@ impl Connection {
         self.peer
     }
 
-    /// A request's headers are complete: no deadline of ours until it has been served.
-    pub fn serve(&self) {
+    /// What carries its requests.
+    pub fn carrier(&self) -> Carrier {
+        self.carrier
+    }
+
+    /// A request's headers are complete: no deadline of ours until it has been served. Gives the
+    /// number by which [`Connection::cut`] knows it.
+    pub fn serve(&self) -> u64 {
         self.deadline_ms.store(0, Release);
         self.phase.store(Phase::Serving as u8, Release);
+        self.turn()
     }
 
-    /// The request has been served; the next one's headers are due from its first byte.
+    /// The request has been served; the next one's headers are due from its first byte. Where
+    /// requests overlap, bytes that arrive need not begin one, and nothing is due.
     pub fn rest(&self) {
-        self.phase.store(Phase::Idle as u8, Release);
+        if self.carrier != Carrier::Http2 {
+            self.phase.store(Phase::Idle as u8, Release);
+            self.turn();
+        }
     }
 
-    /// Ends what is open here: reads see end-of-file, a write that would wait fails. The first
-    /// reason stays.
-    pub fn cut(&self, why: Cut) -> bool {
-        if self.cut.compare_exchange(0, why as u8, AcqRel, Acquire).is_err() {
+    /// The next number. A connection that was cut stays so.
+    fn turn(&self) -> u64 {
+        let before = self.state.fetch_add(1 << CUT_BITS, AcqRel);
+        (before >> CUT_BITS).wrapping_add(1) & (u64::MAX >> CUT_BITS)
+    }
+
+    /// Ends the request `serving`, if it is still served, and the connection with it: reads see
+    /// end-of-file, a write that would wait fails. The first reason stays.
+    pub fn cut(&self, serving: u64, why: Cut) -> bool {
+        let state = serving << CUT_BITS;
+        if self.state.compare_exchange(state, state | why as u64, AcqRel, Acquire).is_err() {
             return false;
         }
         let mut wakers = self.wakers.lock();
@@ -121,13 +180,8 @@ impl Connection {
 
     /// Why it was cut, if it was.
     pub fn was_cut(&self) -> Option<Cut> {
-        match self.cut.load(Acquire) {
-            0 => None,
-            1 => Some(Cut::Revoked),
-            2 => Some(Cut::ShuttingDown),
-            3 => Some(Cut::TimedOut),
-            _ => Some(Cut::MessageTooBig),
-        }
+        let [why, ..] = self.state.load(Acquire).to_le_bytes();
+        Cut::of(why)
     }
 
     /// Bytes arrived: if they begin a request on a resting connection, its deadline begins.

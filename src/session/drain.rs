@@ -4,6 +4,7 @@
 //! so that an idle process is gone at once.
 
 use super::connection::Cut;
+use super::connections::Connections;
 use super::registry::Registry;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -13,20 +14,25 @@ const STEP: Duration = Duration::from_millis(20);
 /// What cut sessions get to write their last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// What open connections get to say that they end (HTTP/2: GOAWAY), once nothing is in flight.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// Waits until nothing is in flight, at most `limit`; then cuts what is left. Gives how many
 /// sessions had to be cut.
-pub async fn drain(registry: &Registry, limit: Duration) -> usize {
-    if idle_within(registry, limit).await {
-        return 0;
+pub async fn drain(registry: &Registry, connections: &Connections, limit: Duration) -> usize {
+    let mut cut = 0;
+    let in_flight = || registry.open() > 0;
+    if !over_within(limit, in_flight).await {
+        cut = registry.cut(|_| Some(Cut::ShuttingDown));
+        over_within(LAST_WORDS, in_flight).await;
     }
-    let cut = registry.cut(|_| Some(Cut::ShuttingDown));
-    idle_within(registry, LAST_WORDS).await;
+    over_within(FAREWELL, || connections.open() > 0).await;
     cut
 }
 
-async fn idle_within(registry: &Registry, limit: Duration) -> bool {
+async fn over_within(limit: Duration, going_on: impl Fn() -> bool) -> bool {
     let end = Instant::now() + limit;
-    while registry.open() > 0 {
+    while going_on() {
         if Instant::now() >= end {
             return false;
         }

@@ -1,13 +1,14 @@
 //! Everything that is open, and how it ends.
 //!
 //! [`stream`] wraps each accepted connection: absolute header deadline, the cut, byte counts.
-//! [`registry`] has an entry per request in flight, with its token and its handle; [`connections`]
-//! counts per client address; [`drain`] waits for what is open when the process stops.
+//! [`registry`] has an entry per request in flight, with its token and its [`handle`];
+//! [`connections`] counts per client address; [`drain`] waits for what is open when the process stops.
 //! Invariant: an entry, a count and a place live exactly as long as the guard that stands for
 //! them.
 
 pub mod connection;
 pub mod connections;
 pub mod drain;
+pub mod handle;
 pub mod registry;
 pub mod stream;

@@ -3,7 +3,8 @@
 //! Registering costs one short lock of one shard; finding a token's sessions walks all of them,
 //! which only revocations, sweeps and the drain do.
 
-use super::connection::{Connection, Cut};
+use super::connection::Cut;
+use super::handle::Handle;
 use crate::token::Token;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -27,8 +28,8 @@ pub struct Live {
     pub token: Arc<Token>,
     /// What it reached, so that it can be re-checked.
     pub reach: Reach,
-    /// Where it came in; cutting ends it.
-    pub connection: Arc<Connection>,
+    /// What ends it.
+    pub handle: Handle,
     /// Monotonic milliseconds at which it began.
     pub started_ms: u64,
     /// Monotonic milliseconds at which something last moved.
@@ -109,7 +110,7 @@ impl Registry {
                 .iter()
                 .filter_map(|(_, live)| choose(live).map(|why| (live.clone(), why)))
                 .collect();
-            ended += chosen.iter().filter(|(live, why)| live.connection.cut(*why)).count();
+            ended += chosen.iter().filter(|(live, why)| live.handle.cut(*why)).count();
         }
         ended
     }

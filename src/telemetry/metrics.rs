@@ -25,6 +25,8 @@ pub enum Refused {
     PerAddress,
     /// The gateway is going away.
     Draining,
+    /// Its TLS handshake failed, or took too long.
+    Handshake,
 }
 
 /// Everything that is measured.
@@ -52,6 +54,8 @@ pub struct Metrics {
     sessions_cut: IntCounterVec,
     reloads: IntCounterVec,
     config_loaded: IntGauge,
+    certificate_ends: IntGaugeVec,
+    certificates_loaded: IntCounterVec,
     key_errors: IntCounterVec,
     access_log_dropped: IntCounter,
     diagnostics_dropped: IntCounter,
@@ -80,21 +84,23 @@ impl Metrics {
             sessions_cut: make.counters(names::SESSIONS_CUT, &["reason"])?,
             reloads: make.counters(names::RELOADS, &["result"])?,
             config_loaded: make.gauge(names::CONFIG_LOADED)?,
+            certificate_ends: make.gauges(names::CERTIFICATE_ENDS, &["listener"])?,
+            certificates_loaded: make.counters(names::CERTIFICATES_LOADED, &["result"])?,
             key_errors: make.counters(names::KEY_ERRORS, &["provider", "key"])?,
             access_log_dropped: make.counter(names::ACCESS_LOG_DROPPED)?,
             diagnostics_dropped: make.counter(names::DIAGNOSTICS_DROPPED)?,
             access_log: Mutex::new(None),
             registry: make.0.clone(),
         };
-        let (name, help) = names::BUILD_INFO;
-        let build = make.register(IntGaugeVec::new(Opts::new(name, help), &["version"])?)?;
+        let build = make.gauges(names::BUILD_INFO, &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         // Closed lists begin at zero, so that the first increase is seen as one.
-        for reason in [Refused::PerAddress, Refused::Draining] {
+        for reason in [Refused::PerAddress, Refused::Draining, Refused::Handshake] {
             metrics.connections_refused.with_label_values(&[reason.as_str()]);
         }
         for result in ["ok", "failed"] {
             metrics.reloads.with_label_values(&[result]);
+            metrics.certificates_loaded.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -130,6 +136,16 @@ impl Metrics {
         self.config_loaded.set(i64::try_from(wall_ms / 1000).unwrap_or(i64::MAX));
     }
 
+    /// The listener at this address now shows a certificate that ends then (seconds since 1970).
+    pub fn certificate_ends(&self, listener: &str, not_after: i64) {
+        self.certificate_ends.with_label_values(&[listener]).set(not_after);
+    }
+
+    /// The files of a certificate had changed by themselves, and were read.
+    pub fn certificate_loaded(&self, ok: bool) {
+        self.certificates_loaded.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
+    }
+
     /// A provider rejected one of our keys. `key` is its name, not the key.
     pub fn key_error(&self, provider: &str, key: &str) {
         self.key_errors.with_label_values(&[provider, key]).inc();
@@ -158,6 +174,7 @@ impl Refused {
         match self {
             Self::PerAddress => "per_address",
             Self::Draining => "draining",
+            Self::Handshake => "tls_handshake",
         }
     }
 }
@@ -192,6 +209,14 @@ impl Maker {
 
     fn gauge(&self, (name, help): names::Named) -> Result<IntGauge, prometheus::Error> {
         self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(
+        &self,
+        (name, help): names::Named,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn counters(
@@ -257,6 +282,14 @@ mod names {
     pub(super) const CONFIG_LOADED: Named = (
         "keygate_config_loaded_timestamp_seconds",
         "When the configuration that serves now was loaded, in seconds since 1970.",
+    );
+    pub(super) const CERTIFICATE_ENDS: Named = (
+        "keygate_certificate_not_after_seconds",
+        "When the certificate that a listener shows expires, in seconds since 1970.",
+    );
+    pub(super) const CERTIFICATES_LOADED: Named = (
+        "keygate_certificate_loads_total",
+        "Certificates that were read because their files had changed, by result.",
     );
     pub(super) const TOKENS: Named = ("keygate_tokens", "Tokens that are known.");
     pub(super) const STORE_HEALTHY: Named =

@@ -119,7 +119,7 @@ mod tests {
         scratch.write_keys(&Keys::default()).unwrap();
         scratch.write_config(1234, "127.0.0.1:1".parse().unwrap()).unwrap();
         let config = crate::config::load(&scratch.config()).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(config.listen, ["127.0.0.1:1234".parse().unwrap()]);
+        assert_eq!(config.listen[0].address, "127.0.0.1:1234".parse().unwrap());
         let kinds: Vec<_> = config.providers.iter().map(|p| (&*p.name, p.kind.as_str())).collect();
         assert_eq!(kinds, [("openai", "openai"), ("anthropic", "anthropic"), ("gemini", "gemini")]);
     }

@@ -7,17 +7,6 @@ use super::shape::{Choice, optional, optional_list, required};
 use crate::config::secret_ref::SecretRef;
 use serde::Deserialize;
 
-/// `listen[].tls`
-#[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Tls {
-    #[serde(deserialize_with = "required")]
-    cert: String,
-    #[serde(deserialize_with = "required")]
-    key: String,
-}
-
 /// `store.redis`
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -86,7 +86,20 @@ pub(crate) struct Listen {
     #[serde(deserialize_with = "required")]
     pub(crate) address: String,
     #[serde(default, deserialize_with = "optional")]
-    pub(crate) tls: Option<later::Tls>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// `listen[].tls`
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// The certificate and its chain, PEM.
+    #[serde(deserialize_with = "required")]
+    pub(crate) cert: String,
+    /// Its private key, PEM.
+    #[serde(deserialize_with = "required")]
+    pub(crate) key: String,
 }
 
 /// `store:`

@@ -1,8 +1,10 @@
 //! Where callers connect, under which names, and whom they may come through.
 
 use super::url;
-use crate::config::Problems;
-use crate::config::file::Listen;
+use crate::config::certificate::{Certificate, Tls, Unusable};
+use crate::config::file::{self, Listen};
+use crate::config::secret_ref::{SecretRef, Source};
+use crate::config::{Listener, Problems};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -22,6 +24,56 @@ pub(super) fn addresses(written: &[Listen], problems: &mut Problems) -> Vec<Opti
         found.push(address);
     }
     found
+}
+
+/// The listeners at these addresses, with the certificates that they name.
+pub(super) fn listeners(
+    written: Vec<Listen>,
+    addresses: &[Option<SocketAddr>],
+    source: &Source<'_>,
+    problems: &mut Problems,
+) -> Vec<Listener> {
+    let mut listeners = Vec::with_capacity(written.len());
+    for (index, (listen, address)) in written.into_iter().zip(addresses).enumerate() {
+        let path = format!("listen[{index}].tls");
+        let tls = listen.tls.map(|written| tls(&path, written, source, problems));
+        match (address, tls) {
+            (Some(address), None) => listeners.push(Listener { address: *address, tls: None }),
+            (Some(address), Some(Some(tls))) => {
+                listeners.push(Listener { address: *address, tls: Some(tls) });
+            }
+            // Its problem has been pushed.
+            (None, _) | (_, Some(None)) => {}
+        }
+    }
+    listeners
+}
+
+fn tls(
+    path: &str,
+    written: file::Tls,
+    source: &Source<'_>,
+    problems: &mut Problems,
+) -> Option<Tls> {
+    let mut fetch = |key: &str, file: &str| {
+        let fetched = source(&SecretRef::File(file.into()));
+        fetched.map_err(|why| problems.push(format!("{path}.{key}"), why)).ok()
+    };
+    let (cert, key) = (fetch("cert", &written.cert), fetch("key", &written.key));
+    // A certificate is no secret; it comes through the same door.
+    match Certificate::read(cert?.expose(), &key?) {
+        Ok(certificate) => {
+            Some(Tls { cert: written.cert.into(), key: written.key.into(), certificate })
+        }
+        Err(Unusable::Cert(why)) => {
+            problems.push(format!("{path}.cert"), why);
+            None
+        }
+        Err(Unusable::Key(why)) => {
+            problems.push(format!("{path}.key"), why);
+            None
+        }
+    }
 }
 
 /// An address and port to listen on.

@@ -28,7 +28,9 @@ pub(crate) fn resolve(file: File, source: &Source<'_>) -> Result<Config, Problem
     let mut problems = Problems::default();
     not_yet::refuse(&file, &mut problems);
 
-    let listen = listen::addresses(file.listen.as_deref().unwrap_or_default(), &mut problems);
+    let written = file.listen.unwrap_or_default();
+    let listen = listen::addresses(&written, &mut problems);
+    let listeners = listen::listeners(written, &listen, source, &mut problems);
     let public_url = file.public_url.and_then(|text| listen::public_url(&text, &mut problems));
     let server_names = file.server_names.map(|names| listen::server_names(&names, &mut problems));
     let trusted = file.trusted_proxies.unwrap_or_default();
@@ -48,7 +50,7 @@ pub(crate) fn resolve(file: File, source: &Source<'_>) -> Result<Config, Problem
         resolved.filter_map(|(name, written)| provider::one(&name, written, source, &mut problems));
     let resolved = resolved.collect();
     let config = Config {
-        listen: listen.into_iter().flatten().collect(),
+        listen: listeners,
         public_url,
         server_names,
         trusted_proxies,

@@ -14,11 +14,6 @@ pub(super) const KINDS: [&str; 2] = ["decart", "durable-streams"];
 
 /// Reports everything of this sort.
 pub(super) fn refuse(file: &File, problems: &mut Problems) {
-    for (index, listen) in file.listen.iter().flatten().enumerate() {
-        if listen.tls.is_some() {
-            problems.push(format!("listen[{index}].tls"), REMOVE);
-        }
-    }
     if file.store.as_ref().is_some_and(|store| store.redis.is_some()) {
         problems.push("store.redis", "not in effect yet; use sqlite");
     }
