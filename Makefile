@@ -1,10 +1,10 @@
-# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named.
+# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named. clients-table: docs/clients.md.
 # On a fresh Debian 12 nothing but Rust, make and root is needed: `deps` installs the rest.
 
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run build test lint bench fuzz deb deps deps-test clean
+.PHONY: run build test clients-table lint bench fuzz deb deps deps-test clean
 
 run: deps
 	cargo build --release
@@ -18,6 +18,9 @@ test: deps deps-test
 	cargo test --lib --bins --tests -- --quiet
 	cargo test --doc
 	cargo test --test main -- --ignored nothing_leaked --quiet
+
+clients-table: deps deps-test
+	UPDATE_CLIENTS=1 cargo test --test main clients:: -- --quiet
 
 lint: deps
 	cargo fmt --check
