@@ -47,4 +47,6 @@ mod systemd;
 #[cfg(test)]
 mod ticket;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod token_cli;

@@ -1,16 +1,18 @@
 //! Routes × transports × checks: there is no second path that skips one.
 //!
 //! Every way in (each provider's named and bare routes, the configured ones) is tried with every
-//! transport (HTTP, SSE, WebSocket) against every check. A provider kind without a row fails.
+//! transport (HTTP, SSE, WebSocket) over every carrier (the bare socket, TLS, HTTP/2) against every
+//! check. A provider kind without a row fails. WebSockets need HTTP/1.1.
 
-use crate::support::client::Request;
+use crate::support::client::{Request, Response};
 use crate::support::gateway::Setup;
+use crate::support::tls::{H2, bridge};
 use crate::support::upstream::Answer;
 use keygate::config::Kind;
 use keygate::provider::route::BARE;
 
 const CONFIG: &str = "
-listen: [{ address: 127.0.0.1:0 }]
+listen: [{ address: 127.0.0.1:0 }, { address: 127.0.0.1:0, tls: $TLS }]
 access_log: { file: $DIR/access.log }
 server_names: [gate.test]
 providers:
@@ -188,21 +190,60 @@ async fn setup_for(way: &Way) -> Setup {
     setup
 }
 
-async fn assert_passes(request: Request, way: &Way) {
-    let answer = request.open().await;
-    assert_eq!(answer.status, if way.upgrade { 101 } else { 200 }, "{way:?} must pass");
+/// How requests get to the gateway.
+enum Carrier {
+    /// On a bare socket, or on one that a bridge puts into TLS.
+    Http1(std::net::SocketAddr),
+    Http2(H2),
+}
+
+impl Carrier {
+    async fn status(&self, request: Request) -> u16 {
+        match self {
+            Self::Http1(addr) => request.to(*addr).open().await.status,
+            Self::Http2(connection) => connection.open(request).await.status,
+        }
+    }
+
+    async fn send(&self, request: Request) -> Response {
+        match self {
+            Self::Http1(addr) => request.to(*addr).send().await,
+            Self::Http2(connection) => connection.send(request).await,
+        }
+    }
+}
+
+async fn assert_passes(carrier: &Carrier, request: Request, way: &Way) {
+    let status = carrier.status(request).await;
+    assert_eq!(status, if way.upgrade { 101 } else { 200 }, "{way:?} must pass");
 }
 
 #[tokio::test]
 async fn every_way_in_passes_every_check() {
-    for way in WAYS {
+    every_check(async |setup| Carrier::Http1(setup.addr()), |_| true).await;
+}
+
+#[tokio::test]
+async fn every_way_in_passes_every_check_over_tls() {
+    every_check(async |setup| Carrier::Http1(bridge(setup.tls()).await), |_| true).await;
+}
+
+#[tokio::test]
+async fn every_way_in_passes_every_check_over_http2() {
+    let plain = |way: &Way| !way.upgrade;
+    every_check(async |setup| Carrier::Http2(H2::connect(setup.tls()).await), plain).await;
+}
+
+async fn every_check(carry: impl AsyncFn(&Setup) -> Carrier, fits: impl Fn(&Way) -> bool) {
+    for way in WAYS.iter().filter(|way| fits(way)) {
         let setup = setup_for(way).await;
-        assert_passes(request(&setup, way, &GOOD), way).await;
+        let carrier = carry(&setup).await;
+        assert_passes(&carrier, request(&setup, way, &GOOD), way).await;
         let spend = Check { token: Some("rate"), ..GOOD };
-        assert_passes(request(&setup, way, &spend), way).await;
+        assert_passes(&carrier, request(&setup, way, &spend), way).await;
         let reached = setup.upstream.wait_for_heads(2).await.len();
         for check in CHECKS.iter().filter(|c| way.models || c.model == GOOD.model) {
-            let response = request(&setup, way, check).send().await;
+            let response = carrier.send(request(&setup, way, check)).await;
             let (status, code) = check.expected;
             assert_eq!(response.denial(), Some(code), "{} on {way:?}", check.name);
             response.assert_denied(status, code);

@@ -3,6 +3,7 @@
 
 use super::canary;
 use super::client::Request;
+use super::tls::Pair;
 use super::upstream::Upstream;
 use keygate::app::{self, Options, Running};
 use keygate::config;
@@ -65,7 +66,7 @@ impl Setup {
     }
 
     /// A configuration in which `$UPSTREAM` is the recorder's URL, `$DIR` a temporary directory,
-    /// `$KEY(name)` a file with a canary key and `$SHA(name)` the hash of a canary token.
+    /// `$TLS` a certificate with its key in it, `$KEY(name)` a file with a canary key and `$SHA(name)` the hash of a canary token.
     pub(crate) async fn with(yaml: &str) -> Self {
         Self::at(yaml, Clock::manual(NEW_YEAR_MS)).await
     }
@@ -94,6 +95,11 @@ impl Setup {
     /// Where callers connect.
     pub(crate) fn addr(&self) -> SocketAddr {
         *self.running().addresses().first().expect("one listener")
+    }
+
+    /// Where callers with TLS connect: the second listener.
+    pub(crate) fn tls(&self) -> SocketAddr {
+        *self.running().addresses().get(1).expect("a second listener")
     }
 
     /// Where health and metrics are.
@@ -180,8 +186,13 @@ impl Setup {
 
 impl Names {
     fn fill(&mut self, yaml: &str, dir: &Path, upstream: &str) -> String {
-        let mut text =
-            yaml.replace("$UPSTREAM", upstream).replace("$DIR", &dir.display().to_string());
+        if yaml.contains("$TLS") && !dir.join("key.pem").exists() {
+            Pair::until(2090).write(dir);
+        }
+        let mut text = yaml
+            .replace("$TLS", "{ cert: $DIR/cert.pem, key: $DIR/key.pem }")
+            .replace("$UPSTREAM", upstream)
+            .replace("$DIR", &dir.display().to_string());
         while let Some((name, whole)) = placeholder(&text, "$KEY(") {
             let key = self.keys.entry(name.clone()).or_insert_with(|| canary::key(&name));
             let path = dir.join(format!("{name}.key"));

@@ -124,6 +124,26 @@ impl Request {
         bytes
     }
 
+    /// Sends it to another address, with the `Host` that it has.
+    pub(crate) fn to(mut self, addr: SocketAddr) -> Self {
+        self.addr = addr;
+        self
+    }
+
+    /// The request as HTTP/2 has it, with its body; one that was to be chunked announces no
+    /// length.
+    pub(crate) fn into_h2(self) -> (http::Request<()>, Option<Vec<u8>>) {
+        let uri = format!("https://{}{}", self.host, self.target);
+        let mut request = http::Request::builder().method(self.method.as_str()).uri(uri);
+        for (name, value) in &self.headers {
+            request = request.header(name.as_str(), value.as_slice());
+        }
+        if let (Some(body), None) = (&self.body, self.chunked) {
+            request = request.header("content-length", body.len());
+        }
+        (request.body(()).expect("a good request"), self.body)
+    }
+
     /// Sends it on a fresh connection and reads the answer; panics when none comes.
     pub(crate) async fn send(self) -> Response {
         self.try_send().await.unwrap_or_else(|e| panic!("no answer came: {e:?}"))

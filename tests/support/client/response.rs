@@ -23,6 +23,13 @@ pub(crate) struct Response {
 }
 
 impl Response {
+    /// An answer that came otherwise than over HTTP/1.
+    pub(crate) fn from_parts(status: u16, headers: Headers, body: Vec<u8>, complete: bool) -> Self {
+        observe(&headers, &body);
+        let (trailers, interim) = (Headers::new(), Vec::new());
+        Self { status, headers, body, trailers, complete, interim }
+    }
+
     /// The only value of a header; panics when it came twice.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -76,6 +76,12 @@ impl Upstream {
         self.shared.gate.add_permits(1);
     }
 
+    /// What does the same from elsewhere, as long as it lives.
+    pub(crate) fn releaser(&self) -> impl Fn() + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.gate.add_permits(1)
+    }
+
     /// Sends a text on every WebSocket that is open.
     pub(crate) fn say(&self, text: &str) {
         self.push(Frame::new(TEXT, text).to_bytes());
