@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 /// The promise of a second, and what a loaded machine may add.
 const SOON: Duration = Duration::from_secs(3);
@@ -244,13 +245,13 @@ async fn pings_that_nobody_reads_the_answers_of_are_not_piled_up() {
     h2.send(setup.chat("free")).await.assert_status(200);
 }
 
-/// Handshakes, one after the other on several connections, until told to stop: how many there
-/// were, and what they were shown.
-async fn handshakes(setup: &Setup, stop: Arc<AtomicBool>, count: Arc<AtomicUsize>) {
+/// Handshakes, one after the other on several connections, until told to stop.
+fn handshakes(setup: &Setup, stop: &Arc<AtomicBool>, count: &Arc<AtomicUsize>) -> JoinSet<()> {
     let addr = setup.tls();
+    let mut all = JoinSet::new();
     for _ in 0..4 {
         let (stop, count) = (stop.clone(), count.clone());
-        tokio::spawn(async move {
+        all.spawn(async move {
             while !stop.load(SeqCst) {
                 let h2 = H2::connect(addr).await;
                 let answer = h2.send(Request::get(addr, "/v1/models")).await;
@@ -259,6 +260,7 @@ async fn handshakes(setup: &Setup, stop: Arc<AtomicBool>, count: Arc<AtomicUsize
             }
         });
     }
+    all
 }
 
 async fn shows(setup: &Setup, pair: &Pair) -> bool {
@@ -271,7 +273,7 @@ async fn shows(setup: &Setup, pair: &Pair) -> bool {
 async fn a_certificate_is_exchanged_under_load_and_a_bad_pair_never_replaces_a_good_one() {
     let mut setup = Setup::with(&config()).await;
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    handshakes(&setup, stop.clone(), count.clone()).await;
+    let load = handshakes(&setup, &stop, &count);
     let series = r#"keygate_certificate_not_after_seconds{listener="127.0.0.1:0"}"#;
     let mut last = setup.metric(series);
     assert!(last > 3e9, "its end is told: {last}");
@@ -305,6 +307,8 @@ async fn a_certificate_is_exchanged_under_load_and_a_bad_pair_never_replaces_a_g
     })
     .await;
     stop.store(true, SeqCst);
+    // Each of them panics where it fails.
+    within("the last handshakes", load.join_all()).await;
     let failed = setup.metric(r#"keygate_connections_refused_total{reason="tls_handshake"}"#);
     assert_eq!(failed, 0.0, "not one handshake failed");
 }
@@ -439,6 +443,35 @@ async fn disabling_a_token_ends_its_stream_and_not_its_neighbours() {
     let log = setup.access_log();
     let cut = log.iter().filter(|l| l["denial"] == "token_revoked" && l["path"] != "/v1/x");
     assert!(cut.count() >= 3, "each has its line: {log:#?}");
+}
+
+#[tokio::test]
+async fn over_tls_a_stream_of_http_1_is_ended_too() {
+    let mut setup = Setup::with(&other(false)).await;
+    let bridged = bridge(setup.tls()).await;
+    setup.upstream.answer(Answer::sse(["one"]).endless());
+    let doomed = setup.request("GET", "/v1/quiet").bearer(setup.token("other")).to(bridged);
+    let mut doomed = doomed.open().await;
+    assert_eq!(doomed.next_event().await.expect("an event").data, "one");
+    let begun = Instant::now();
+    setup.reload(&other(true)).await.expect("a good file");
+    assert!(!doomed.rest().await.complete, "it ends visibly unfinished");
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_read_does_not_hold_its_stream_for_ever() {
+    let setup = Setup::with(&with_limits("idle_timeout: 500ms")).await;
+    let mut settings = h2::client::Builder::new();
+    let h2 = H2::with(setup.tls(), settings.initial_window_size(0)).await;
+    let unread = h2.open(setup.request("GET", "/v1/models").bearer("ptk_x")).await;
+    assert_eq!(unread.status, 401);
+    within("its line in the log", async {
+        while setup.access_log().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

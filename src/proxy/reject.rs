@@ -82,6 +82,10 @@ pub(super) async fn write(
     if header.status != http::StatusCode::NO_CONTENT {
         header.insert_header(CONTENT_LENGTH, body.len())?;
     }
+    if session.req_header().version == http::Version::HTTP_2 {
+        // A caller that leaves no room for the answer's body would hold the stream for ever.
+        session.set_write_timeout(Some(ctx.snapshot.config.limits.idle_timeout));
+    }
     ctx.note.bytes_out += body.len() as u64;
     let end = body.is_empty();
     session.write_response_header(Box::new(header), end).await?;

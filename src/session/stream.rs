@@ -16,8 +16,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep_until};
+
+/// How long the end of a connection may take to be said.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A wrapped downstream connection.
 pub struct Wrapped {
@@ -149,7 +153,10 @@ impl AsyncWrite for Wrapped {
 #[async_trait]
 impl Shutdown for Wrapped {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        // Who has gone already, or does not read, gets no goodbye; that is worth no line in the
+        // log, which Pingora would write for TLS.
+        let goodbye = tokio::io::AsyncWriteExt::shutdown(&mut self.inner);
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
 }
 

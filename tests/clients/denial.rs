@@ -42,7 +42,7 @@ async fn check(client: Client, argument: &str) {
     let got = rig.run_with(client.environment, script, &[argument], "any", "http").await;
     let succeeded = if client.retries { 3 } else { 2 };
     let tries = if client.retries { 3 } else { 1 };
-    let lines = succeeded + 8 + tries;
+    let lines = succeeded + 9 + tries;
     let log = rig.log(lines).await;
     assert_eq!(log.len(), lines, "a request each, but for retries that may help: {log:?}");
     let count = |denial: &str, name: &str, value: &str| {
@@ -64,12 +64,19 @@ async fn check(client: Client, argument: &str) {
             "502, connection cut" => (count(denial, "provider", "-drops"), 1),
             // No byte reached the provider: trying again is safe, and may help.
             "502, unreachable" => (count(denial, "provider", "-gone"), tries),
+            // Once plain, once streaming.
+            "403" => (count(denial, "token_name", "other_model"), 2),
             _ => (count(denial, "path", ""), 1),
         };
         assert_eq!(seen, expected, "{}, {case}: that often it was tried: {log:?}", client.name);
-        let often = if seen == 1 { String::new() } else { format!(", {seen} tries") };
-        cells.push(format!("`{class}`{often}"));
+        cells.push(match case {
+            "502, unreachable" if tries > 1 => format!("`{class}`, {seen} tries"),
+            _ => format!("`{class}`"),
+        });
     }
+    let streaming = &got["403, streaming"];
+    assert_eq!(streaming["class"], client.classes[1], "{}: {streaming}", client.name);
+    assert_eq!(streaming["status"], 403, "{}: {streaming}", client.name);
     cells.insert(
         6,
         waited(

@@ -87,33 +87,9 @@ impl Rig {
 
         let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let tokens: BTreeMap<_, _> = TOKENS.map(|name| (name, canary::token())).into();
-        let mut config = format!("{HEAD}tokens:\n");
-        for (name, token) in &tokens {
-            let sha = TokenDigest::of(token.as_bytes()).to_hex();
-            let _ = writeln!(config, "  - {{ name: {name}, sha256: '{sha}', policy: {name} }}");
-        }
-        config.push_str("providers:\n");
-        for vendor in VENDORS {
-            for (name, key) in
-                [(format!("{vendor}.key"), &keys), (format!("{vendor}.wrong"), &wrong)]
-            {
-                std::fs::write(dir.path().join(name), of(key, vendor)).expect("it can be written");
-            }
-            let gone = gone.local_addr().expect("bound");
-            for (suffix, addr, key, more) in [
-                ("", tap.addr, "key", ""),
-                ("-rejects", tap.addr, "wrong", ", routes: []"),
-                ("-drops", drops, "key", ", routes: []"),
-                ("-gone", gone, "key", ", routes: []"),
-            ] {
-                let _ = writeln!(
-                    config,
-                    "  {vendor}{suffix}: {{ kind: {vendor}, url: 'http://{addr}', \
-                     keys: [{{ file: {vendor}.{key} }}]{more} }}"
-                );
-            }
-        }
-        std::fs::write(dir.path().join("keygate.yaml"), config).expect("it can be written");
+        let upstreams =
+            Upstreams { answers: tap.addr, drops, gone: gone.local_addr().expect("bound") };
+        configure(&dir, &tokens, [&keys, &wrong], &upstreams);
         certify(&dir);
 
         let mut gateway = keygate_in(&dir, ["serve", "-c", "keygate.yaml"]).start();
@@ -300,6 +276,46 @@ async fn drop_everybody() -> (SocketAddr, Arc<AtomicUsize>) {
         }
     });
     (addr, count)
+}
+
+/// Where the providers are, by how they end.
+struct Upstreams {
+    answers: SocketAddr,
+    drops: SocketAddr,
+    gone: SocketAddr,
+}
+
+/// Writes the configuration and the keys that it names: the right ones, and the wrong.
+fn configure(
+    dir: &TempDir,
+    tokens: &BTreeMap<&'static str, String>,
+    [keys, wrong]: [&Keys; 2],
+    to: &Upstreams,
+) {
+    let mut config = format!("{HEAD}tokens:\n");
+    for (name, token) in tokens {
+        let sha = TokenDigest::of(token.as_bytes()).to_hex();
+        let _ = writeln!(config, "  - {{ name: {name}, sha256: '{sha}', policy: {name} }}");
+    }
+    config.push_str("providers:\n");
+    for vendor in VENDORS {
+        for (name, key) in [(format!("{vendor}.key"), keys), (format!("{vendor}.wrong"), wrong)] {
+            std::fs::write(dir.path().join(name), of(key, vendor)).expect("it can be written");
+        }
+        for (suffix, addr, key, more) in [
+            ("", to.answers, "key", ""),
+            ("-rejects", to.answers, "wrong", ", routes: []"),
+            ("-drops", to.drops, "key", ", routes: []"),
+            ("-gone", to.gone, "key", ", routes: []"),
+        ] {
+            let _ = writeln!(
+                config,
+                "  {vendor}{suffix}: {{ kind: {vendor}, url: 'http://{addr}', \
+                 keys: [{{ file: {vendor}.{key} }}]{more} }}"
+            );
+        }
+    }
+    std::fs::write(dir.path().join("keygate.yaml"), config).expect("it can be written");
 }
 
 /// A CA, and a certificate of its making for the listener.

@@ -148,6 +148,9 @@ async fn refused(
         let word = if status == 1009 { denial.to_owned() } else { status.to_string() };
         let told = said.contains(&word) || got["status"] == status;
         assert!(told, "{client}, {case}: {got} must tell {word}");
+        if let Some(error) = got["error"].as_str() {
+            assert_eq!(error, denial, "{client}, {case}: `x-keygate-error` says more");
+        }
         let times = log.iter().filter(|line| line["denial"] == denial).count();
         assert_eq!(times, 1, "{client}, {case}: asked once: {log:?}");
         cells.push(if class == "close" { format!("close {status}") } else { format!("`{class}`") });

@@ -108,8 +108,7 @@ fn written(text: &str, table: &str, client: &str, row: &str) -> String {
     let (before, section) = text.split_once(&format!("\n## {table}\n")).expect("its section");
     let (head, rest) = section.split_once("|---").expect("its head");
     let (bars, rest) = rest.split_once('\n').expect("the head's end");
-    let after = rest.trim_start_matches(|_| false);
-    let after: String = after.split_inclusive('\n').skip_while(|l| l.starts_with("| ")).collect();
+    let after: String = rest.split_inclusive('\n').skip_while(|l| l.starts_with("| ")).collect();
     format!("{before}\n## {table}\n{head}|---{bars}\n{}\n{after}", lines.join("\n"))
 }
 

@@ -11,11 +11,12 @@ import signal
 import sys
 import tempfile
 
-from . import build, latency, load, machine, memory, reload, report, settings
+from . import build, http2, latency, load, machine, memory, reload, report, settings
 from .process import Failed
 
 PARTS = {
     "load": load.measure,
+    "http2": http2.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "reload": reload.measure,

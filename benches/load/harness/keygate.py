@@ -45,9 +45,11 @@ default_policy:
 class Gateway:
     """A running keygate and a token of its store."""
 
-    def __init__(self, group, upstream, streaming, static_tokens=()):
+    def __init__(self, group, upstream, streaming, static_tokens=(), pair=None):
         self.state = group.state
         self.address = free_address()
+        self.tls_address = free_address() if pair else None
+        self._pair = pair
         self.admin = free_address()
         self._upstreams = {"upstream": upstream, "streaming": streaming}
         self._config = self.state / "keygate.yaml"
@@ -73,6 +75,10 @@ class Gateway:
             origin=settings.ORIGIN,
             **self._upstreams,
         )
+        if self._pair:
+            cert, key = self._pair
+            tls = f"  - {{ address: {self.tls_address}, tls: {{ cert: {cert}, key: {key} }} }}\n"
+            text = text.replace("store:\n", f"{tls}store:\n", 1)
         if static_tokens:
             text += "tokens:\n"
         for number, token in enumerate(static_tokens):

@@ -6,10 +6,11 @@ from .process import free_address
 BINARIES = {"pingora-default": build.DEFAULT_PEER, "pingora-tuned": build.TUNED_PEER}
 
 
-def start(group, name, upstream):
-    """Starts one by its name in the settings; returns the process and its address."""
+def start(group, name, upstream, pair=()):
+    """Starts one by its name in the settings; returns the process and its address. With a
+    certificate and its key it has TLS and HTTP/2."""
     address = free_address()
-    command = [BINARIES[name], "passthrough", address, upstream]
+    command = [BINARIES[name], "passthrough", address, upstream, *pair]
     process = group.start(name, settings.PROXY_CORE, command)
     process.wait_listening(address)
     return process, address

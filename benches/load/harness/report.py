@@ -2,7 +2,7 @@
 
 import statistics
 
-from . import load, settings
+from . import http2, load, settings
 
 TITLES = {
     "pingora-default": "Pingora passthrough, default release settings",
@@ -20,6 +20,7 @@ WANTED_RATIOS = {
     "nginx-auth": 0.45,
     "nginx-auth-reconnect": 0.45,
 }
+WANTED_HTTP2_RATIO = 1.25
 WANTED_LATENCY = 1.10
 WANTED_RSS_KIB = 20 * 1024
 WANTED_PARSE_MS = 100
@@ -29,7 +30,8 @@ def render(facts, results):
     """The whole report; parts that were not measured are left out."""
     lines = ["# Load report", ""]
     lines += _table(["", ""], [[name, value] for name, value in facts.items()])
-    parts = {"load": _load, "latency": _latency, "memory": _memory, "reload": _reload}
+    parts = {"load": _load, "http2": _http2, "latency": _latency}
+    parts |= {"memory": _memory, "reload": _reload}
     for name, part in parts.items():
         if name in results:
             lines += ["", *part(results[name])]
@@ -84,6 +86,27 @@ def _ratios(samples):
     head += [f"{connections} connections" for connections in samples]
     note = "Ratios of the medians, and in brackets the range of the rounds' own ratios."
     return [*_table([*head, "wanted", ""], rows), "", note]
+
+
+def _http2(by_target):
+    lines = [
+        "## TLS with HTTP/2",
+        "",
+        f"Medians of {settings.ROUNDS} interleaved rounds of {settings.SECONDS_EACH} s; "
+        f"{settings.H2_CONNECTIONS} connections with {settings.H2_STREAMS} requests at a time.",
+    ]
+    rows = []
+    for name, values in by_target.items():
+        m = http2.medians(values)
+        rows.append([TITLES[name], f"{m.cpu_us:.1f}", f"{m.rate:,.0f}"])
+    if by_target.keys() >= {"keygate", "pingora-tuned"}:
+        ours, theirs = by_target["keygate"], by_target["pingora-tuned"]
+        ratio = http2.medians(ours).cpu_us / http2.medians(theirs).cpu_us
+        by_round = [a.cpu_us / b.cpu_us for a, b in zip(ours, theirs)]
+        row = f"{ratio:.2f} ({min(by_round):.2f} to {max(by_round):.2f})"
+        verdict = f"≤ {WANTED_HTTP2_RATIO:.2f}: {_verdict(ratio <= WANTED_HTTP2_RATIO)}"
+        rows.append(["keygate, divided by the Pingora passthrough", row, verdict])
+    return [*lines, "", *_table(["", "CPU µs/request", "requests/s"], rows)]
 
 
 def _latency(by_target):

@@ -15,6 +15,9 @@ STREAMS = int(os.environ.get("STREAMS", "2000"))
 RELOADS = 5
 STATIC_TOKENS = 10_000
 
+# Connections with TLS and HTTP/2, and requests at a time on each.
+H2_CONNECTIONS, H2_STREAMS = 16, 4
+
 # The proxy under test has one core for itself; upstream and load share another.
 PROXY_CORE = int(os.environ.get("PROXY_CORE", "0"))
 LOAD_CORE = int(os.environ.get("LOAD_CORE", "1"))
@@ -30,7 +33,7 @@ ALL_TARGETS = (
     "nginx-auth-reconnect",
     "keygate",
 )
-ALL_PARTS = ("load", "latency", "memory", "reload")
+ALL_PARTS = ("load", "http2", "latency", "memory", "reload")
 
 
 def _chosen(variable, allowed):

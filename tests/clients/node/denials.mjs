@@ -13,6 +13,7 @@ const tokens = JSON.parse(process.env.KEYGATE_TOKENS);
 const CASES = {
   401: ['nobody', '', 'hello'],
   403: ['other_model', '', 'hello'],
+  '403, streaming': ['other_model', '', 'hello'],
   404: ['any', '/nowhere', 'hello'],
   413: ['any', '', 'long '.repeat(400_000)],
   // The second request is one too many; retries are off, to see the error.
@@ -25,33 +26,38 @@ const CASES = {
 };
 
 const LIBRARIES = {
-  async openai(url, apiKey, content, options) {
+  async openai(url, apiKey, content, stream, options) {
     const { OpenAI } = await import('openai');
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey, ...options });
     const messages = [{ role: 'user', content }];
-    await client.chat.completions.create({ model: 'gpt-4o-mini', messages });
+    const answer = await client.chat.completions.create({ model: 'gpt-4o-mini', messages, stream });
+    if (stream) await Array.fromAsync(answer);
   },
 
-  async anthropic(baseURL, apiKey, content, options) {
+  async anthropic(baseURL, apiKey, content, stream, options) {
     const { Anthropic } = await import('@anthropic-ai/sdk');
     const client = new Anthropic({ baseURL, apiKey, ...options });
     const messages = [{ role: 'user', content }];
-    await client.messages.create({ model: 'claude-sonnet-5-5', max_tokens: 100, messages });
+    const asked = { model: 'claude-sonnet-5-5', max_tokens: 100, messages };
+    if (stream) await client.messages.stream(asked).finalMessage();
+    else await client.messages.create(asked);
   },
 
   // It never retries unless it is told to.
-  async gemini(baseUrl, apiKey, contents) {
+  async gemini(baseUrl, apiKey, contents, stream) {
     const { GoogleGenAI } = await import('@google/genai');
     const client = new GoogleGenAI({ apiKey, httpOptions: { baseUrl } });
-    await client.models.generateContent({ model: 'gemini-2.5-flash', contents });
+    const asked = { model: 'gemini-2.5-flash', contents };
+    if (stream) await Array.fromAsync(await client.models.generateContentStream(asked));
+    else await client.models.generateContent(asked);
   },
 
   // Nothing is thrown and nothing retried: the answer says it all.
-  async fetch(url, token, content) {
+  async fetch(url, token, content, stream) {
     const answer = await fetch(`${url}/v1/chat/completions`, {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${token}` },
-      body: JSON.stringify({ model: 'gpt-4o-mini', messages: [{ role: 'user', content }] }),
+      body: JSON.stringify({ model: 'gpt-4o-mini', stream, messages: [{ role: 'user', content }] }),
     });
     const { status, headers } = answer;
     if (!answer.ok) {
@@ -68,11 +74,12 @@ const results = {};
 for (const [case_, [token, prefix, text]] of Object.entries(CASES)) {
   const where = url + prefix.replace('{}', vendor);
   const options = case_ === '429' ? { maxRetries: 0 } : {};
-  if (case_.startsWith('429')) await ask(where, tokens[token], text, {});
+  const stream = case_.endsWith('streaming');
+  if (case_.startsWith('429')) await ask(where, tokens[token], text, stream, {});
   const started = performance.now();
   let result = { class: null };
   try {
-    await ask(where, tokens[token], text, options);
+    await ask(where, tokens[token], text, stream, options);
   } catch (error) {
     const { name, status = null, message } = error;
     result = { class: name === 'Error' ? error.constructor.name : name, status, message };

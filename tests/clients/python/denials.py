@@ -18,6 +18,7 @@ URL, TOKENS = os.environ["KEYGATE_URL"], json.loads(os.environ["KEYGATE_TOKENS"]
 CASES = {
     "401": ("nobody", "", "hello"),
     "403": ("other_model", "", "hello"),
+    "403, streaming": ("other_model", "", "hello"),
     "404": ("any", "/nowhere", "hello"),
     "413": ("any", "", "long " * 400_000),
     # The second request is one too many; retries are off, to see the exception.
@@ -30,30 +31,37 @@ CASES = {
 }
 
 
-def openai(url, token, text, **options):
+def openai(url, token, text, stream, **options):
     """Asks with OpenAI's library."""
     import openai
 
     client = openai.OpenAI(base_url=url + "/v1", api_key=token, **options)
     messages = [{"role": "user", "content": text}]
-    client.chat.completions.create(model="gpt-4o-mini", messages=messages)
+    answer = client.chat.completions.create(model="gpt-4o-mini", messages=messages, stream=stream)
+    return list(answer)
 
 
-def anthropic(url, token, text, **options):
+def anthropic(url, token, text, stream, **options):
     """Asks with Anthropic's library."""
     import anthropic
 
     client = anthropic.Anthropic(base_url=url, api_key=token, **options)
     messages = [{"role": "user", "content": text}]
-    client.messages.create(model="claude-sonnet-5-5", max_tokens=100, messages=messages)
+    asked = {"model": "claude-sonnet-5-5", "max_tokens": 100, "messages": messages}
+    if not stream:
+        return client.messages.create(**asked)
+    with client.messages.stream(**asked) as events:
+        return list(events)
 
 
-def gemini(url, token, text, max_retries=None):
+def gemini(url, token, text, stream, max_retries=None):
     """Asks with Google's library, which never retries unless it is told to."""
     from google import genai
 
     client = genai.Client(api_key=token, http_options={"base_url": url})
-    client.models.generate_content(model="gemini-2.5-flash", contents=text)
+    models = client.models
+    generate = models.generate_content_stream if stream else models.generate_content
+    return list(generate(model="gemini-2.5-flash", contents=text))
 
 
 name = sys.argv[1]
@@ -62,11 +70,12 @@ results = {}
 for case, (token, prefix, text) in CASES.items():
     where = URL + prefix.format(name)
     options = {"max_retries": 0} if case == "429" else {}
+    stream = case.endswith("streaming")
     if case.startswith("429"):
-        ask(where, TOKENS[token], text)
+        ask(where, TOKENS[token], text, stream)
     started = time.monotonic()
     try:
-        ask(where, TOKENS[token], text, **options)
+        ask(where, TOKENS[token], text, stream, **options)
         result = {"class": None}
     except Exception as error:
         status = getattr(error, "status_code", None) or getattr(error, "code", None)

@@ -19,7 +19,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage:
-  peer passthrough LISTEN UPSTREAM      a bare Pingora passthrough
+  peer passthrough LISTEN UPSTREAM [CERT KEY]
+                                        a bare Pingora passthrough, with TLS and HTTP/2 if it has a
+                                        certificate
   peer streaming-upstream LISTEN        answers with SSE events, echoes WebSocket frames
   peer latency COUNT NAME=ADDRESS/PREFIX...
                                         times both through each target, prints JSON;
@@ -29,7 +31,10 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
-        ["passthrough", listen, upstream] => passthrough::run(listen, upstream),
+        ["passthrough", listen, upstream] => passthrough::run(listen, upstream, None),
+        ["passthrough", listen, upstream, cert, key] => {
+            passthrough::run(listen, upstream, Some((cert, key)))
+        }
         ["streaming-upstream", listen] => streaming_upstream::run(listen),
         ["latency", count, targets @ ..] if !targets.is_empty() => latency::run(count, targets),
         _ => Err(USAGE.into()),

@@ -3,6 +3,7 @@
 //! Only `upstream_peer` is implemented; everything else is as Pingora ships it.
 
 use async_trait::async_trait;
+use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
 use pingora::server::{Server, configuration::ServerConf};
 use pingora::upstreams::peer::HttpPeer;
@@ -28,8 +29,8 @@ impl ProxyHttp for Passthrough {
     }
 }
 
-/// Serves until it is told to stop.
-pub fn run(listen: &str, upstream: &str) -> Result<(), Box<dyn Error>> {
+/// Serves until it is told to stop; with a certificate and its key over TLS, HTTP/2 preferred.
+pub fn run(listen: &str, upstream: &str, pair: Option<(&str, &str)>) -> Result<(), Box<dyn Error>> {
     let upstream = upstream.parse()?;
     let conf = ServerConf {
         threads: 1,
@@ -42,7 +43,14 @@ pub fn run(listen: &str, upstream: &str) -> Result<(), Box<dyn Error>> {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut service = http_proxy_service(&server.configuration, Passthrough { upstream });
-    service.add_tcp(listen);
+    match pair {
+        None => service.add_tcp(listen),
+        Some((cert, key)) => {
+            let mut settings = TlsSettings::intermediate(cert, key)?;
+            settings.enable_h2();
+            service.add_tls_with_settings(listen, None, settings);
+        }
+    }
     server.add_service(service);
     server.run_forever()
 }
