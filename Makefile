@@ -1,10 +1,12 @@
-# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named.
+# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named. generated: writes what is
+# made from the types and the command line (schema, man pages, completions).
+# clients-table: docs/clients.md.
 # On a fresh Debian 12 nothing but Rust, make and root is needed: `deps` installs the rest.
 
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run build test lint bench fuzz deb deps deps-test clean
+.PHONY: run build test clients-table lint bench fuzz generated deb deps deps-test clean
 
 run: deps
 	cargo build --release
@@ -19,6 +21,9 @@ test: deps deps-test
 	cargo test --doc
 	cargo test --test main -- --ignored nothing_leaked --quiet
 
+clients-table: deps deps-test
+	UPDATE_CLIENTS=1 cargo test --test main clients:: -- --quiet
+
 lint: deps
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
@@ -32,6 +37,9 @@ bench: deps
 fuzz: deps
 	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
 	fuzz/run
+
+generated: deps
+	cargo test --lib --quiet -- --ignored write_generated
 
 deb: build
 	packaging/deb/build

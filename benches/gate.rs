@@ -23,7 +23,8 @@ use keygate::proxy::canonical;
 use keygate::slot::extract;
 use keygate::slot::place::QueryNames;
 use keygate::token::index::{Entry, Index};
-use keygate::token::{GrantSource, Token, opaque};
+use keygate::token::ticket::{Seal, Subject};
+use keygate::token::{Credential, GrantSource, Token, opaque};
 use keygate::values::clock::Clock;
 use keygate::values::ids::TokenDigest;
 use keygate::values::net::AddressKey;
@@ -63,9 +64,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = config::parse_with(CONFIG, &|_| Ok(Secret::new("sk-not-a-real-key")))?;
     let world = World { routes: Table::new(&config), config };
     let (index, requests) = tokens()?;
-    let (failed_auth, clock) = (FailedAuth::new(), Clock::system());
-    let rules =
-        Rules { config: &world.config, index: &index, failed_auth: &failed_auth, clock: &clock };
+    let (seal, failed_auth, clock) = (Seal::draw()?, FailedAuth::new(), Clock::system());
+    let rules = Rules {
+        config: &world.config,
+        index: &index,
+        seal: &seal,
+        failed_auth: &failed_auth,
+        clock: &clock,
+    };
     let median = timing::median_ns(requests.len(), || {
         for request in &requests {
             let mut asked = Asked::new(black_box(request), &world);
@@ -207,10 +213,14 @@ impl policy::Request for Asked<'_> {
         Ok(())
     }
 
-    fn extract(&mut self) -> Result<TokenDigest, Denial> {
+    fn extract(&mut self) -> Result<Credential, Denial> {
         let (provider, _) = self.reached()?;
         let names = QueryNames(provider.query_slots.as_deref());
         extract::extract(self.request.headers(), self.request.uri().query(), names)
+    }
+
+    fn ticket_subject(&self) -> Subject<'_> {
+        Subject { provider: "", path: "", query: "".into() }
     }
 
     fn client(&self) -> AddressKey {

@@ -45,6 +45,8 @@ mod swap;
 #[cfg(test)]
 mod systemd;
 #[cfg(test)]
+mod ticket;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod token_cli;

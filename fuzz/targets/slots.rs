@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use keygate::policy::Code;
 use keygate::proxy::canonical;
 use keygate::slot::extract::extract;
-use keygate::slot::place::QueryNames;
+use keygate::slot::place::{QueryNames, TICKET_QUERY};
 use keygate::slot::strip::{self, Lets};
 use libfuzzer_sys::{arbitrary, fuzz_target};
 use url::form_urlencoded;
@@ -67,6 +67,7 @@ fn query_is_clean(query: &str, names: QueryNames<'_>, narrowed: Option<&[Box<str
     assert!(missing, "{query:?} becomes {kept:?}, which still holds a token");
     // Another reader, and one that trims.
     let is_credential = |name: &str| match narrowed {
+        _ if name.trim().eq_ignore_ascii_case(TICKET_QUERY) => true,
         None => QUERIES.iter().any(|n| n.eq_ignore_ascii_case(name.trim())),
         Some(all) => all.iter().any(|n| n.eq_ignore_ascii_case(name.trim())),
     };

@@ -26,6 +26,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::index::Index;
 use crate::token::store::TokenStore;
+use crate::token::ticket::Seal;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
 use certificate::Certificates;
@@ -101,9 +102,12 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     let metrics = Arc::new(metrics);
     let index = Arc::new(Index::new());
     index.replace_fixed(operations::fixed(&config));
+    let store = open_store(&config)?;
+    let seal = seal(store.as_deref(), &config)?;
     let gateway = Arc::new(Gateway {
         snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics, Arc::new(access_log))),
         index,
+        seal,
         failed_auth: Default::default(),
         clock: options.clock.clone(),
         registry: Arc::new(Registry::new()),
@@ -112,7 +116,7 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         changes: AtomicU64::new(0),
         draining: AtomicBool::new(false),
     });
-    let follower = follow_store(&gateway)?;
+    let follower = follow_store(&gateway, store)?;
     let listen = gateway.snapshot.load();
     let certificates = Arc::new(Certificates::new(&listen.config.listen, &gateway.metrics));
     drop(listen);
@@ -136,13 +140,31 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     Ok(running)
 }
 
-fn follow_store(gateway: &Arc<Gateway>) -> Result<Option<Arc<Follower>>, StartError> {
-    let snapshot = gateway.snapshot.load();
-    let Some(path) = snapshot.config.store.as_deref() else { return Ok(None) };
-    let failed = |e: &dyn std::fmt::Display| {
-        StartError::new(format!("opening the store {}", path.display()), e)
-    };
-    let store: Arc<dyn TokenStore> = Arc::new(Sqlite::open(path).map_err(|e| failed(&e))?);
+fn open_store(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
+    let Some(path) = config.store.as_deref() else { return Ok(None) };
+    let store = Sqlite::open(path).map_err(|e| store_failed(config, e))?;
+    Ok(Some(Arc::new(store)))
+}
+
+fn store_failed(config: &Config, why: impl ToString) -> StartError {
+    let path = config.store.as_deref().unwrap_or(std::path::Path::new(""));
+    StartError::new(format!("opening the store {}", path.display()), why)
+}
+
+/// With the store's key, so that tickets are good in every process and after a restart; without a
+/// store each start has its own.
+fn seal(store: Option<&dyn TokenStore>, config: &Config) -> Result<Seal, StartError> {
+    match store {
+        Some(store) => store.ticket_key().map(Seal::new).map_err(|e| store_failed(config, e)),
+        None => Seal::draw().map_err(|e| StartError::new("drawing a key for upload tickets", e)),
+    }
+}
+
+fn follow_store(
+    gateway: &Arc<Gateway>,
+    store: Option<Arc<dyn TokenStore>>,
+) -> Result<Option<Arc<Follower>>, StartError> {
+    let Some(store) = store else { return Ok(None) };
     let changed = {
         let gateway = Arc::downgrade(gateway);
         Box::new(move || {
@@ -152,7 +174,7 @@ fn follow_store(gateway: &Arc<Gateway>) -> Result<Option<Arc<Follower>>, StartEr
         })
     };
     let follower = follow(store, gateway.index.clone(), gateway.clock.clone(), changed)
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| store_failed(&gateway.snapshot.load().config, e))?;
     Ok(Some(Arc::new(follower)))
 }
 

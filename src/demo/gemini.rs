@@ -51,7 +51,7 @@ pub(super) async fn generate(
                 sse::stream("application/json; charset=UTF-8", array(&chunks))
             }
         }
-        _ => error(StatusCode::NOT_FOUND, "NOT_FOUND", "The mock has no such method."),
+        _ => no_such_method(),
     }
 }
 
@@ -78,6 +78,11 @@ pub(super) fn refused() -> Response {
     error(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message)
 }
 
+/// A verb or service that the mock lacks.
+pub(super) fn no_such_method() -> Response {
+    error(StatusCode::NOT_FOUND, "NOT_FOUND", "The mock has no such method.")
+}
+
 /// `usageMetadata`, but for the output's name: Live has another one.
 pub(super) fn usage(answer: &Answer, output: &str) -> Value {
     json!({
@@ -87,7 +92,7 @@ pub(super) fn usage(answer: &Answer, output: &str) -> Value {
     })
 }
 
-fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<(), Box<Response>> {
+pub(super) fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<(), Box<Response>> {
     match single(headers, SLOT) {
         Some(key) if key == keys.gemini => Ok(()),
         _ => Err(Box::new(refused())),
@@ -95,7 +100,7 @@ fn authenticate(keys: &Keys, headers: &HeaderMap) -> Result<(), Box<Response>> {
 }
 
 /// `{"error":{"code","message","status"}}`
-fn error(code: StatusCode, status: &str, message: &str) -> Response {
+pub(super) fn error(code: StatusCode, status: &str, message: &str) -> Response {
     let error = json!({"code": code.as_u16(), "message": message, "status": status});
     (code, Json(json!({ "error": error }))).into_response()
 }

@@ -2,29 +2,31 @@
 
 use super::answer::Answer;
 use super::{Mock, gemini, sse};
-use axum::extract::Query;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// Where Live is.
-pub(super) const PATH: &str =
-    "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+/// Where Live is, in whatever version of the API.
+pub(super) const PATH: &str = "/ws/{service}";
 
 /// The same as some SDKs put it together.
-pub(super) const PATH_OF_SOME_SDKS: &str =
-    "//ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+pub(super) const PATH_OF_SOME_SDKS: &str = "//ws/{service}";
 
 /// Checks the key, then upgrades.
 pub(super) async fn upgrade(
     keys: Mock,
+    Path(service): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     if query.get("key").is_none_or(|key| *key != keys.gemini) {
         return gemini::refused();
+    }
+    if !service.ends_with(".GenerativeService.BidiGenerateContent") {
+        return gemini::no_such_method();
     }
     match socket {
         Ok(socket) => socket.on_upgrade(|socket| async move {

@@ -15,7 +15,9 @@ mod live;
 mod openai;
 mod realtime;
 mod responses;
+mod responses_socket;
 mod sse;
+mod upload;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path};
@@ -56,13 +58,16 @@ type Mock = axum::extract::State<Arc<Keys>>;
 pub fn router(keys: Keys) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses", post(responses::create).get(responses_socket::upgrade))
         .route("/v1/realtime", get(realtime::upgrade))
         .route("/v1/models", get(models))
         .route("/v1/models/{model}", get(model).post(gemini::generate))
         .route("/v1/messages", post(anthropic::message))
         .route("/v1beta/models", get(gemini::models))
         .route("/v1beta/models/{call}", get(gemini::model).post(gemini::generate))
+        .route("/v1/files/{name}", get(upload::file))
+        .route("/v1beta/files/{name}", get(upload::file))
+        .route("/upload/{version}/files", post(upload::upload).put(upload::upload))
         .route(live::PATH, get(live::upgrade))
         .route(live::PATH_OF_SOME_SDKS, get(live::upgrade))
         .fallback(openai::no_such_path)

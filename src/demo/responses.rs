@@ -1,4 +1,4 @@
-//! `POST /v1/responses`, plain and streaming.
+//! `POST /v1/responses`, plain and streaming. What an answer looks like, `responses_socket` says too.
 
 use super::answer::{self, Answer};
 use super::{Mock, openai, sse};
@@ -17,13 +17,7 @@ pub(super) async fn create(keys: Mock, headers: HeaderMap, body: Bytes) -> Respo
     let Some(input) = request.get("input") else {
         return openai::invalid("Missing required parameter: 'input'.");
     };
-    let turn = Turn {
-        id: answer::id("resp_"),
-        item: answer::id("msg_"),
-        created: answer::now(),
-        model,
-        answer: Answer::to(input),
-    };
+    let turn = Turn::new(model, input);
     if request.get("stream") == Some(&Value::Bool(true)) {
         sse::stream(sse::EVENT_STREAM, turn.events().iter().map(sse::typed).collect())
     } else {
@@ -31,7 +25,8 @@ pub(super) async fn create(keys: Mock, headers: HeaderMap, body: Bytes) -> Respo
     }
 }
 
-struct Turn {
+/// One answer.
+pub(super) struct Turn {
     id: String,
     item: String,
     created: u64,
@@ -40,6 +35,17 @@ struct Turn {
 }
 
 impl Turn {
+    /// Answers `input`: a text, or a list of items.
+    pub(super) fn new(model: String, input: &Value) -> Self {
+        Self {
+            id: answer::id("resp_"),
+            item: answer::id("msg_"),
+            created: answer::now(),
+            model,
+            answer: Answer::to(input),
+        }
+    }
+
     fn part(&self, text: &str) -> Value {
         json!({"type": "output_text", "annotations": [], "logprobs": [], "text": text})
     }
@@ -76,7 +82,7 @@ impl Turn {
     }
 
     /// The stream's events, numbered.
-    fn events(&self) -> Vec<Value> {
+    pub(super) fn events(&self) -> Vec<Value> {
         let text = &self.answer.text;
         let mut events = vec![
             json!({"type": "response.created", "response": self.response("in_progress")}),

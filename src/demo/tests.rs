@@ -282,8 +282,9 @@ async fn a_realtime_session_runs_from_created_to_done() {
 #[tokio::test]
 async fn a_live_session_wants_its_key_in_the_query() {
     let mock = start();
+    let name = "google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
     for path in [live::PATH, live::PATH_OF_SOME_SDKS] {
-        let url = format!("ws://{}{path}", mock.address);
+        let url = format!("ws://{}{}", mock.address, path.replace("{service}", name));
         match tokio_tungstenite::connect_async(format!("{url}?key=a-token")).await {
             Err(Error::Http(refusal)) => assert_eq!(refusal.status().as_u16(), 401),
             other => panic!("a token must be refused, not {other:?}"),
@@ -300,6 +301,49 @@ async fn a_live_session_wants_its_key_in_the_query() {
         }
         assert!(all.starts_with(r#"{"setupComplete""#) && all.contains("responseTokenCount"));
     }
+}
+
+#[tokio::test]
+async fn responses_over_a_websocket_say_what_is_missing_and_answer_turn_by_turn() {
+    let mock = start();
+    let upgrade = |key: &'static str| {
+        let url = format!("ws://{}/v1/responses", mock.address);
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", key.parse().unwrap());
+        tokio_tungstenite::connect_async(request)
+    };
+    match upgrade("Bearer a-token").await {
+        Err(Error::Http(refusal)) => assert_eq!(refusal.status().as_u16(), 401),
+        other => panic!("a token must be refused, not {other:?}"),
+    }
+    let (mut socket, _) = upgrade(OPENAI.1).await.unwrap();
+    for (message, last) in [
+        (r#"{"type":"response.create","input":"red"}"#, "model is required"),
+        (r#"{"type":"response.create","model":"m","input":"red"}"#, "response.completed"),
+        (r#"{"type":"response.create","model":"m","input":"blue"}"#, "response.completed"),
+    ] {
+        socket.send(Message::text(message)).await.unwrap();
+        let mut all = String::new();
+        while !all.contains(last) {
+            all += socket.next().await.expect("an answer").unwrap().to_text().unwrap();
+        }
+        assert_eq!(all.contains("response.created"), last == "response.completed", "{all}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_becomes_a_file_of_its_length_where_it_says_to_go_on() {
+    let mock = start();
+    let (file, command) = (json!({"file": {}}), "x-goog-upload-command");
+    let begin = send(&mock, "/upload/v1beta/files", &[GEMINI, (command, "start")], &file).await;
+    let url = begin.head.lines().find_map(|line| line.strip_prefix("x-goog-upload-url: "));
+    let target = url.and_then(|url| url.strip_prefix("http://mock")).expect("where to go on");
+    let last = (command, "upload, finalize");
+    let offset = ("x-goog-upload-offset", "100");
+    let end = send(&mock, target, &[GEMINI, last, offset], &json!("four")).await;
+    assert!(end.head.contains("x-goog-upload-status: final"), "{}", end.head);
+    assert_eq!(end.json()["file"]["sizeBytes"], "106", "with what came before, and the quotes");
+    assert_eq!(send(&mock, target, &[last, offset], &json!("four")).await.status, 401);
 }
 
 #[tokio::test]

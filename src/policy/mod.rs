@@ -4,6 +4,7 @@
 //! The gate decides and knows nothing of sockets or frameworks: what it asks of a request is the
 //! trait [`Request`], which `proxy::admit` implements. Only [`check`] makes a [`Permit`].
 
+mod authentication;
 pub mod concurrency;
 pub mod denial;
 pub mod failed_auth;
@@ -20,10 +21,10 @@ pub use step::Step;
 
 use crate::config::Config;
 use crate::token::index::Index;
-use crate::token::{GrantSource, Token};
+use crate::token::ticket::{self, Seal};
+use crate::token::{Credential, GrantSource, Token};
 use crate::values::clock::Clock;
 use crate::values::grant::{Grant, RateLimit};
-use crate::values::ids::TokenDigest;
 use crate::values::net::AddressKey;
 use std::future::Future;
 use std::sync::Arc;
@@ -73,11 +74,13 @@ pub trait Request {
     /// # Errors
     /// 404; 400 for what only this provider's paths may not hold.
     fn route(&mut self) -> Result<(), Denial>;
-    /// 7. Finds the token.
+    /// 7. Finds the token, or the upload ticket that stands for it.
     ///
     /// # Errors
     /// 401 without, 400 with two different ones.
-    fn extract(&mut self) -> Result<TokenDigest, Denial>;
+    fn extract(&mut self) -> Result<Credential, Denial>;
+    /// 8. What a ticket would have to be good for.
+    fn ticket_subject(&self) -> ticket::Subject<'_>;
     /// The caller's address, as limits count it.
     fn client(&self) -> AddressKey;
     /// Told whose request it is, once that is known.
@@ -110,6 +113,8 @@ pub struct Rules<'a> {
     pub config: &'a Config,
     /// Known tokens.
     pub index: &'a Index,
+    /// What upload tickets are checked with.
+    pub seal: &'a Seal,
     /// Failures by address.
     pub failed_auth: &'a failed_auth::FailedAuth,
     /// Time.
@@ -138,9 +143,9 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         return Ok(Verdict::Preflight);
     }
     request.route().map_err(|d| d.at(Step::Route))?;
-    let digest = request.extract().map_err(|d| d.at(Step::Extraction))?;
+    let credential = request.extract().map_err(|d| d.at(Step::Extraction))?;
     let now_ms = rules.clock.wall_ms();
-    let token = authenticate(rules, &digest, request.client(), now_ms)
+    let token = authentication::authenticate(rules, &credential, request, now_ms)
         .map_err(|d| d.at(Step::Authentication))?;
     request.authenticated(&token);
     let limits = Limits::of(rules.config, &token);
@@ -164,30 +169,6 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     request.key().map_err(|d| d.at(Step::Key))?;
     token.counters.last_used_ms.store(now_ms, Relaxed);
     Ok(Verdict::Permit(Permit::new(token, model, in_flight)))
-}
-
-/// Step 8. The lookup comes first: a valid token passes whatever its address did before.
-fn authenticate(
-    rules: Rules<'_>,
-    digest: &TokenDigest,
-    client: AddressKey,
-    now_ms: u64,
-) -> Result<Arc<Token>, Denial> {
-    let known = rules.index.lookup(digest).filter(|token| !token.disabled);
-    let Some(token) = known else {
-        let limit = rules.config.limits.failed_auth;
-        return Err(match rules.failed_auth.count(client, limit, rules.clock.steady_ms()) {
-            Ok(()) => Code::TokenInvalid.into(),
-            Err(wait_ms) => Denial {
-                retry_after_ms: Some(wait_ms),
-                ..Denial::new(Code::RateLimited, "too many invalid tokens from this address")
-            },
-        });
-    };
-    if token.expires_at.is_over(now_ms) {
-        return Err(Code::TokenExpired.into());
-    }
-    Ok(token)
 }
 
 /// The grant that bounds `token` under this configuration.

@@ -4,7 +4,7 @@
 use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
-use super::{forwarded, models, reject};
+use super::{forwarded, models, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
@@ -14,8 +14,8 @@ use crate::session::handle::Handle;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
-use crate::token::Token;
-use crate::values::ids::TokenDigest;
+use crate::token::ticket::Subject;
+use crate::token::{Credential, Token};
 use crate::values::net::AddressKey;
 use http::{HeaderMap, Version};
 use pingora_core::Result;
@@ -34,6 +34,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
+            seal: &gateway.seal,
             failed_auth: &gateway.failed_auth,
             clock: &gateway.clock,
         };
@@ -119,6 +120,7 @@ fn enter(
         upgrade: asked.framing.upgrade,
         trusted: asked.trusted,
         scheme: asked.scheme,
+        ticket_ends_ms: asked.ticket_ends_ms,
         attempts: 0,
         sent: false,
         body: 0,
@@ -142,6 +144,7 @@ struct Answers {
     expects_continue: bool,
     continued: bool,
     max_body: u64,
+    ticket_ends_ms: Option<u64>,
 }
 
 /// The session, as the gate sees it.
@@ -178,6 +181,7 @@ impl<'a> Asked<'a> {
             expects_continue: false,
             continued: false,
             max_body: snapshot.config.limits.max_body,
+            ticket_ends_ms: None,
         };
         Self { session, snapshot, note, peer, found }
     }
@@ -198,6 +202,10 @@ impl<'a> Asked<'a> {
     /// The provider's path as it is on the wire.
     fn raw_path(&self) -> &str {
         self.session.req_header().uri.path().get(self.found.route.skip..).unwrap_or_default()
+    }
+
+    fn query_names(&self) -> QueryNames<'a> {
+        QueryNames(self.reached().and_then(|(provider, _)| provider.query_slots.as_deref()))
     }
 
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
@@ -276,10 +284,23 @@ impl policy::Request for Asked<'_> {
         Ok(())
     }
 
-    fn extract(&mut self) -> Result<TokenDigest, Denial> {
-        let names = self.reached().and_then(|(provider, _)| provider.query_slots.as_deref());
+    fn extract(&mut self) -> Result<Credential, Denial> {
         let request = self.session.req_header();
-        extract::extract(&request.headers, request.uri.query(), QueryNames(names))
+        let names = self.query_names();
+        let found = extract::extract(&request.headers, request.uri.query(), names)?;
+        let ticket = found.ticket.as_ref().and_then(|ticket| ticket.as_ref().ok());
+        self.found.ticket_ends_ms = ticket.map(|ticket| ticket.expires_ms());
+        Ok(found)
+    }
+
+    fn ticket_subject(&self) -> Subject<'_> {
+        let uri = &self.session.req_header().uri;
+        let query = uri.query().unwrap_or_default();
+        Subject {
+            provider: self.reached().map_or("", |(provider, _)| &provider.name),
+            path: uri.path(),
+            query: ticket::bare(query, self.query_names()),
+        }
     }
 
     fn client(&self) -> AddressKey {

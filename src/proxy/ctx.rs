@@ -80,6 +80,8 @@ pub struct Flight {
     pub trusted: bool,
     /// Scheme and host that the caller used, where a `Location` may need it.
     pub scheme: &'static str,
+    /// When the ticket ends that the request came with, in milliseconds since 1970.
+    pub ticket_ends_ms: Option<u64>,
     /// Connection attempts so far.
     pub attempts: usize,
     /// A byte of the request may have reached the provider.

@@ -14,6 +14,7 @@ use crate::telemetry::provider_metrics::ProviderMetrics;
 use crate::telemetry::redact::Redactor;
 use crate::token::Token;
 use crate::token::index::Index;
+use crate::token::ticket::Seal;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -26,6 +27,8 @@ pub struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     /// Known tokens.
     pub index: Arc<Index>,
+    /// What upload tickets are made and checked with.
+    pub seal: Seal,
     /// Invalid tokens by address.
     pub failed_auth: FailedAuth,
     /// Time.

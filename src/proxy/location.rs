@@ -1,7 +1,7 @@
 //! `Location` that points at the provider is rewritten to point here.
 
 use super::canonical;
-use super::ctx::{Ctx, Stage};
+use super::ctx::{Ctx, Flight, Stage};
 use crate::config::Provider;
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderValue};
@@ -22,26 +22,32 @@ pub(super) fn rewrite(session: &Session, answer: &mut HeaderMap, ctx: &Ctx) {
 fn rewritten(sent: &str, session: &Session, ctx: &Ctx) -> Option<String> {
     let Stage::Passed(flight) = &ctx.stage else { return None };
     let provider = ctx.provider()?;
-    // `/openai`, if that is how the caller came in.
-    let seen = session.req_header().uri.path();
-    let prefix = seen.get(..flight.skip).filter(|p| p.len() > 1).unwrap_or_default();
+    let prefix = prefix(session, flight);
     let path = below_base(sent, provider)?;
     if !sent.contains("://") && !sent.starts_with("//") {
         return Some(format!("{prefix}{path}"));
     }
     let base = match &ctx.snapshot.config.public_url {
         Some(url) => url.to_string(),
-        None => {
-            let host = canonical::caller_host(session.req_header(), flight.trusted)?;
-            format!("{}://{host}", flight.scheme)
-        }
+        None => format!("{}://{}", flight.scheme, host(session, flight)?),
     };
     Some(format!("{base}{prefix}{path}"))
 }
 
+/// `/openai`, if that is how the caller came in.
+pub(super) fn prefix<'a>(session: &'a Session, flight: &Flight) -> &'a str {
+    let seen = session.req_header().uri.path();
+    seen.get(..flight.skip).filter(|p| p.len() > 1).unwrap_or_default()
+}
+
+/// The host that the caller used.
+pub(super) fn host<'a>(session: &'a Session, flight: &Flight) -> Option<&'a str> {
+    canonical::caller_host(session.req_header(), flight.trusted)
+}
+
 /// The part of `sent` that lies below the provider's base URL, beginning with a slash; `None`
 /// where it points elsewhere or is relative to the request's own path.
-fn below_base<'a>(sent: &'a str, provider: &Provider) -> Option<&'a str> {
+pub(super) fn below_base<'a>(sent: &'a str, provider: &Provider) -> Option<&'a str> {
     let absolute = sent
         .strip_prefix(if provider.url.tls { "https:" } else { "http:" })
         .unwrap_or(sent)

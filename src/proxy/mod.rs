@@ -3,7 +3,7 @@
 //! - [`admit`]: the gate
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes
-//! - [`response`], [`held`], [`location`]: the way back
+//! - [`response`], [`held`], [`location`], [`ticket`]: the way back
 //! - [`reject`]: every denial
 //! - [`finish`]: log and counters
 
@@ -23,6 +23,7 @@ mod reject;
 mod request_body;
 mod response;
 mod response_body;
+mod ticket;
 mod upstream;
 mod upstream_request;
 

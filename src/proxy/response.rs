@@ -6,7 +6,7 @@
 
 use super::ctx::{Ctx, Held, Stage};
 use super::gateway::Gateway;
-use super::{location, reject::X_REQUEST_ID};
+use super::{location, reject::X_REQUEST_ID, ticket};
 use crate::config::Kind;
 use crate::cors;
 use crate::policy::{Code, Denial};
@@ -121,6 +121,9 @@ pub(super) fn dress(
     if seen.located {
         location::rewrite(session, headers, ctx);
     }
+    if seen.uploads {
+        ticket::rewrite(gateway, session, headers, ctx);
+    }
     let asked = &session.req_header().headers;
     cors::response(&ctx.snapshot.config.cors, kind, asked, |name, value| {
         if name == VARY {
@@ -162,6 +165,8 @@ struct Seen {
     leaks: bool,
     /// There is a `Location` or `Content-Location`.
     located: bool,
+    /// It names the place of an upload's next leg.
+    uploads: bool,
     /// The provider gave it an id.
     request_id: bool,
     /// The body is a stream of server-sent events.
@@ -179,6 +184,10 @@ impl Seen {
                 "set-cookie" => kind != Some(Kind::Generic),
                 "location" | "content-location" => {
                     seen.located = true;
+                    false
+                }
+                "x-goog-upload-url" | "x-goog-upload-control-url" => {
+                    seen.uploads = true;
                     false
                 }
                 "x-request-id" => {

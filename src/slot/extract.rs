@@ -1,18 +1,21 @@
-//! Step 7: the caller's token, from whichever slot holds it.
+//! Step 7: the caller's token, from whichever slot holds it, and an upload ticket from its own.
 //!
 //! One rule for `Authorization`: the scheme `Bearer` or `Token` in any case, then blanks or tabs,
 //! then the token; blanks around it do not count. Other schemes carry no token (they are stripped
 //! all the same). The same token in several slots is fine; two different ones are not.
 
-use super::place::{QueryNames, TOKEN_HEADERS, pairs, protocol_token};
+use super::place::{QueryKind, QueryNames, TOKEN_HEADERS, pairs, protocol_token};
 use crate::policy::{Code, Denial};
+use crate::token::ticket::Ticket;
+use crate::token::{Credential, NoTicket};
 use crate::values::ids::TokenDigest;
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Finds the one token of a request.
+/// Finds the one token of a request, and its ticket. Whether the two agree is for authentication to
+/// say.
 ///
 /// # Errors
 /// `token_missing` without any, `ambiguous_credentials` with two different ones or two
@@ -21,8 +24,8 @@ pub fn extract(
     headers: &HeaderMap,
     query: Option<&str>,
     names: QueryNames<'_>,
-) -> Result<TokenDigest, Denial> {
-    let mut found = Found(None);
+) -> Result<Credential, Denial> {
+    let (mut found, mut ticket) = (Found(None), Found(None));
     let (mut authorized, mut protocols) = (false, false);
     // One walk instead of a lookup per slot.
     for (name, value) in headers {
@@ -47,8 +50,10 @@ pub fn extract(
         }
     }
     for (_, name, value) in query.into_iter().flat_map(pairs) {
-        if names.holds(name) {
-            found.add(percent_decode_str(value).into())?;
+        match names.kind(name) {
+            Some(QueryKind::Token) => found.add(percent_decode_str(value).into())?,
+            Some(QueryKind::Ticket) => ticket.add(percent_decode_str(value).into())?,
+            None => {}
         }
     }
     if protocols {
@@ -56,10 +61,13 @@ pub fn extract(
             found.add(token.as_bytes().into())?;
         }
     }
-    match found.0 {
-        Some(token) => Ok(TokenDigest::of(&token)),
-        None => Err(Code::TokenMissing.into()),
+    if found.0.is_none() && ticket.0.is_none() {
+        return Err(Code::TokenMissing.into());
     }
+    Ok(Credential {
+        token: found.0.map(|token| TokenDigest::of(&token)),
+        ticket: ticket.0.map(|text| Ticket::read(&text).ok_or(NoTicket)),
+    })
 }
 
 struct Found<'a>(Option<Cow<'a, [u8]>>);
@@ -130,13 +138,17 @@ mod tests {
         map
     }
 
-    fn found(headers: &[(&'static str, &str)], query: Option<&str>) -> Result<TokenDigest, Code> {
+    fn found(headers: &[(&'static str, &str)], query: Option<&str>) -> Result<Credential, Code> {
         extract(&map(headers), query, QueryNames(None)).map_err(|d| d.code)
+    }
+
+    fn token(text: &str) -> Credential {
+        Credential { token: Some(TokenDigest::of(text.as_bytes())), ticket: None }
     }
 
     #[test]
     fn every_slot_is_read() {
-        let token = Ok(TokenDigest::of(b"ptk_x"));
+        let token = Ok(token("ptk_x"));
         for (name, value) in [
             ("authorization", "Bearer ptk_x"),
             ("authorization", "bEaReR \t ptk_x  "),
@@ -170,9 +182,24 @@ mod tests {
             Err(Code::AmbiguousCredentials),
             "two Authorization fields are never one"
         );
+        assert_eq!(found(&[("authorization", "Bearer a")], Some("key=a")), Ok(token("a")));
+    }
+
+    #[test]
+    fn a_ticket_stands_beside_a_token_and_not_beside_another_ticket() {
+        let none = Some(Err(NoTicket));
+        let alone = found(&[], Some("a=1&keygate_ticket=x"));
+        assert_eq!(alone, Ok(Credential { token: None, ticket: none.clone() }));
+        let both = found(&[("x-api-key", "t")], Some("keygate_ticket=x&keygate_ticket=x"));
+        assert_eq!(both, Ok(Credential { ticket: none, ..token("t") }), "the same one twice");
         assert_eq!(
-            found(&[("authorization", "Bearer a")], Some("key=a")),
-            Ok(TokenDigest::of(b"a"))
+            found(&[("x-api-key", "t")], Some("keygate_ticket=x&Keygate%5fticket=y")),
+            Err(Code::AmbiguousCredentials)
+        );
+        assert_eq!(
+            found(&[], Some("keygate_ticket=")),
+            Err(Code::TokenMissing),
+            "empty is nothing"
         );
     }
 

@@ -21,6 +21,10 @@ pub(crate) const TOKEN_HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api
 /// Query parameters that carry a token, unless a provider's configuration narrows them.
 const TOKEN_QUERIES: [&str; 3] = ["key", "api_key", "access_token"];
 
+/// The query parameter of an upload ticket (`token::ticket`); a credential on every route, however
+/// its provider narrows the others.
+pub const TICKET_QUERY: &str = "keygate_ticket";
+
 /// WebSocket subprotocols that carry a token behind this text: browsers can't set headers.
 const TOKEN_PROTOCOLS: [&str; 2] = ["openai-insecure-api-key.", "keygate."];
 
@@ -43,6 +47,11 @@ pub struct QueryNames<'a>(pub Option<&'a [Box<str>]>);
 impl QueryNames<'_> {
     /// Whether `name`, as it is on the wire, names a credential: decoded, in any case.
     pub fn holds(self, name: &str) -> bool {
+        self.kind(name).is_some()
+    }
+
+    /// Which credential `name`, as it is on the wire, names: decoded, in any case.
+    pub fn kind(self, name: &str) -> Option<QueryKind> {
         let (spaced, decoded);
         let name = if name.contains(['%', '+']) {
             // In queries that stands for a blank (WHATWG URL, section 5.1).
@@ -52,11 +61,24 @@ impl QueryNames<'_> {
         } else {
             name
         };
-        match self.0 {
+        if name.eq_ignore_ascii_case(TICKET_QUERY) {
+            return Some(QueryKind::Ticket);
+        }
+        let token = match self.0 {
             None => TOKEN_QUERIES.iter().any(|n| n.eq_ignore_ascii_case(name)),
             Some(names) => names.iter().any(|n| n.eq_ignore_ascii_case(name)),
-        }
+        };
+        token.then_some(QueryKind::Token)
     }
+}
+
+/// What a query parameter carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKind {
+    /// A token.
+    Token,
+    /// An upload ticket.
+    Ticket,
 }
 
 /// The pairs of a raw query: `(whole, name, value)`, undecoded.
@@ -96,5 +118,17 @@ mod tests {
     fn a_narrowed_list_leaves_the_rest_as_data() {
         assert!(!QueryNames(Some(&[])).holds("key"));
         assert!(QueryNames(Some(&["api_key".into()])).holds("API_KEY"));
+    }
+
+    #[test]
+    fn a_ticket_is_known_on_every_route() {
+        for names in [QueryNames(None), QueryNames(Some(&[]))] {
+            for name in
+                ["keygate_ticket", "KEYGATE_TICKET", "keygate%5Fticket", "%6beygate_ticket+"]
+            {
+                assert_eq!(names.kind(name), Some(QueryKind::Ticket), "{name}");
+            }
+            assert_eq!(names.kind("keygate_tickets"), None);
+        }
     }
 }

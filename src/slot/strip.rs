@@ -118,6 +118,8 @@ mod tests {
         assert_eq!(query("a=1&key=t&b=%2F&KEY=u&%6bey=v&c", names).as_deref(), Some("a=1&b=%2F&c"));
         assert_eq!(query("key=t", names).as_deref(), Some(""));
         assert_eq!(query("key=data", QueryNames(Some(&[]))), None, "here it is data");
+        let ticket = query("a=1&Keygate%5fTicket=x&b", QueryNames(Some(&[])));
+        assert_eq!(ticket.as_deref(), Some("a=1&b"), "a ticket is a credential everywhere");
     }
 
     #[test]

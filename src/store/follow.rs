@@ -262,6 +262,9 @@ mod tests {
             self.check()?;
             Ok(*self.version.lock())
         }
+        fn ticket_key(&self) -> Result<zeroize::Zeroizing<[u8; 64]>, StoreError> {
+            unreachable!("following asks for no key")
+        }
         fn touch(&self, uses: &[(String, u64)]) -> Result<(), StoreError> {
             if self.full.load(Relaxed) {
                 return Err(StoreError::Failed("full".into()));

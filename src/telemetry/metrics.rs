@@ -47,6 +47,8 @@ pub struct Metrics {
     pub store_healthy: IntGauge,
     /// Answers that had a key in them.
     pub redacted_responses: IntCounter,
+    /// Upload URLs that could not be made to lead back here.
+    pub upload_urls_unchanged: IntCounter,
     denials: IntCounterVec,
     connections_refused: IntCounterVec,
     sessions_cut: IntCounterVec,
@@ -76,6 +78,7 @@ impl Metrics {
             tokens: make.gauge(names::TOKENS)?,
             store_healthy: make.gauge(names::STORE_HEALTHY)?,
             redacted_responses: make.counter(names::REDACTED_RESPONSES)?,
+            upload_urls_unchanged: make.counter(names::UPLOAD_URLS_UNCHANGED)?,
             denials: make.counters(names::DENIALS, &["code"])?,
             connections_refused: make.counters(names::CONNECTIONS_REFUSED, &["reason"])?,
             sessions_cut: make.counters(names::SESSIONS_CUT, &["reason"])?,
@@ -295,6 +298,10 @@ mod names {
         ("keygate_key_errors_total", "Answers that reject our key, by provider and key name.");
     pub(super) const REDACTED_RESPONSES: Named =
         ("keygate_redacted_responses_total", "Answers that had a key in them, taken out.");
+    pub(super) const UPLOAD_URLS_UNCHANGED: Named = (
+        "keygate_upload_urls_unchanged_total",
+        "Upload URLs that passed as the provider wrote them, and lead around the gateway.",
+    );
     pub(super) const BUILD_INFO: Named =
         ("keygate_build_info", "Always 1; the version is in the label.");
 }

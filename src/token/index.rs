@@ -9,15 +9,23 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Tokens by digest.
 pub type Map = HashMap<TokenDigest, Arc<Token>, BuildHasherDefault<First8>>;
 
 /// The live index.
 pub struct Index {
-    map: ArcSwap<Map>,
+    known: ArcSwap<Known>,
     parts: Mutex<Parts>,
+}
+
+/// The tokens of one moment.
+#[derive(Default)]
+struct Known {
+    map: Map,
+    /// Made when first asked for: only upload tickets name their token by id.
+    ids: OnceLock<HashMap<Arc<str>, TokenDigest>>,
 }
 
 #[derive(Default)]
@@ -47,17 +55,26 @@ pub struct Entry {
 impl Index {
     /// An index without tokens.
     pub fn new() -> Self {
-        Self { map: ArcSwap::from_pointee(Map::default()), parts: Mutex::default() }
+        Self { known: ArcSwap::default(), parts: Mutex::default() }
     }
 
     /// The token with this digest, disabled or expired ones too.
     pub fn lookup(&self, digest: &TokenDigest) -> Option<Arc<Token>> {
-        self.map.load().get(digest).cloned()
+        self.known.load().map.get(digest).cloned()
+    }
+
+    /// The token with this id, disabled or expired ones too. A static token's name may be a stored
+    /// one's id; whoever asks compares digests.
+    pub fn lookup_id(&self, id: &str) -> Option<Arc<Token>> {
+        let known = self.known.load();
+        let all = || known.map.values().map(|t| (t.id.clone(), t.digest)).collect();
+        let digest = known.ids.get_or_init(all).get(id)?;
+        known.map.get(digest).cloned()
     }
 
     /// How many tokens are known.
     pub fn len(&self) -> usize {
-        self.map.load().len()
+        self.known.load().map.len()
     }
 
     /// Whether none is known.
@@ -70,7 +87,7 @@ impl Index {
         let mut parts = self.parts.lock();
         let tokens = parts.make(entries);
         parts.fixed = tokens;
-        self.map.store(Arc::new(parts.build()));
+        self.known.store(Arc::new(parts.build()));
     }
 
     /// Puts the store's tokens in place of the former ones.
@@ -78,7 +95,7 @@ impl Index {
         let mut parts = self.parts.lock();
         let tokens = parts.make(entries);
         parts.stored = tokens;
-        self.map.store(Arc::new(parts.build()));
+        self.known.store(Arc::new(parts.build()));
     }
 
     /// Ids and last use of stored tokens used since `after_ms` (wall clock).
@@ -122,7 +139,7 @@ impl Parts {
 
     /// A static token wins over a stored one with the same digest: the file is the operator's
     /// explicit word, and `disabled: true` there must hold.
-    fn build(&mut self) -> Map {
+    fn build(&mut self) -> Known {
         let mut map = Map::with_capacity_and_hasher(
             self.fixed.len() + self.stored.len(),
             BuildHasherDefault::default(),
@@ -132,7 +149,7 @@ impl Parts {
         }
         // Counters of tokens that are gone go too, unless a request still holds them.
         self.counters.retain(|_, counters| Arc::strong_count(counters) > 1);
-        map
+        Known { map, ids: OnceLock::new() }
     }
 }
 

@@ -1,17 +1,32 @@
 //! Tokens: what a caller presents, and what keygate remembers of it.
 //!
 //! The plain token is stored nowhere; it is looked up by its SHA-256 ([`index`]). [`store`] is
-//! what a durable store has to offer; `crate::store` implements it.
+//! what a durable store has to offer; `crate::store` implements it. A [`ticket`] stands for a token
+//! on the second leg of an upload.
 
 pub mod index;
 pub mod opaque;
 pub mod store;
+pub mod ticket;
 
 use crate::values::grant::Grant;
 use crate::values::ids::TokenDigest;
 use crate::values::timestamp::Expiry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// What a caller presents, out of its slots; at least one of the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The digest of a token.
+    pub token: Option<TokenDigest>,
+    /// A ticket, or what stood in its place and is none.
+    pub ticket: Option<Result<ticket::Ticket, NoTicket>>,
+}
+
+/// A ticket's slot held something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoTicket;
 
 /// A proxy token as the gate sees it. Replaced as a whole when its record changes; the counters
 /// stay.

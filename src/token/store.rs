@@ -1,7 +1,9 @@
 //! What a durable store of tokens has to offer. Implemented in `crate::store`.
 
+use super::ticket::KEY_BYTES;
 use crate::values::grant::GrantText;
 use crate::values::ids::TokenDigest;
+use zeroize::Zeroizing;
 
 /// A token's durable record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +92,11 @@ pub trait TokenStore: Send + Sync {
     /// # Errors
     /// [`StoreError::Failed`].
     fn version(&self) -> Result<i64, StoreError>;
+    /// The key of upload tickets: drawn by whoever asks first, the same for everybody after.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn ticket_key(&self) -> Result<Zeroizing<[u8; KEY_BYTES]>, StoreError>;
     /// Notes when tokens were last used.
     ///
     /// # Errors

@@ -4,12 +4,14 @@ use super::Sqlite;
 use super::connection::{PATIENCE, failed};
 use super::row::{self, Unreadable};
 use crate::token::store::{Change, Record, StoreError, TokenStore};
+use crate::token::ticket::{KEY_BYTES, draw_key};
 use crate::values::grant::GrantText;
 use rusqlite::{
     Connection, OptionalExtension, Transaction, TransactionBehavior, named_params, params,
 };
 use std::path::Path;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long [`TokenStore::touch`] waits for others: it may be left undone, and must not delay a
 /// stop.
@@ -89,6 +91,29 @@ impl TokenStore for Sqlite {
                 .prepare_cached(SQL)
                 .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
                 .map_err(|e| failed(&self.path, &e))
+        })
+    }
+
+    fn ticket_key(&self) -> Result<Zeroizing<[u8; KEY_BYTES]>, StoreError> {
+        const FIND: &str = "SELECT value FROM secrets WHERE name = 'ticket_key'";
+        const ADD: &str = "INSERT INTO secrets (name, value) VALUES ('ticket_key', ?1)";
+        let sql = |e: rusqlite::Error| failed(&self.path, &e);
+        let drawn = draw_key().map_err(|e| StoreError::Failed(e.to_string()))?;
+        self.write(|tx| {
+            let found: Option<Zeroizing<Vec<u8>>> = tx
+                .query_row(FIND, [], |row| row.get(0).map(Zeroizing::new))
+                .optional()
+                .map_err(sql)?;
+            let Some(found) = found else {
+                tx.execute(ADD, [drawn.as_slice()]).map_err(sql)?;
+                return Ok(drawn);
+            };
+            let key = found.as_slice().try_into().map(Zeroizing::new);
+            key.map_err(|_| {
+                let what = "its key of upload tickets is no key; delete the row 'ticket_key' of the \
+                    table 'secrets', and begin open uploads anew";
+                StoreError::Failed(format!("{}: {what}", self.path.display()))
+            })
         })
     }
 

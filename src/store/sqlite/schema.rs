@@ -8,7 +8,7 @@ use super::connection::Refused;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The schema that this keygate writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// `keyg`
 const APPLICATION_ID: i64 = 0x6b65_7967;
 
@@ -40,6 +40,11 @@ CREATE TRIGGER token_removed AFTER DELETE ON tokens
     BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
 ";
 
+/// From schema 1: what processes share and nobody else may know. In no trigger: no token changes.
+const TO_2: &str = "
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+";
+
 /// Reads what the file is, writes nothing. Gives its schema; 0 is an empty file. It is one
 /// statement, so that another process's migration shows whole or not at all.
 pub(super) fn inspect(connection: &Connection) -> Result<i64, Refused> {
@@ -66,9 +71,13 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
         return Ok(());
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if inspect(&tx)? == 0 {
+    let found = inspect(&tx)?;
+    if found < 1 {
         tx.execute_batch(TO_1)?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    if found < 2 {
+        tx.execute_batch(TO_2)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;

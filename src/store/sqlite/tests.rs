@@ -281,6 +281,31 @@ fn what_cannot_be_read_allows_nothing_and_hides_nothing() {
 }
 
 #[test]
+fn the_key_of_tickets_is_drawn_once_and_the_same_for_everybody() {
+    let t = Temporary::new();
+    let version = t.store.version().unwrap();
+    let key = t.store.ticket_key().unwrap();
+    assert_eq!(t.store.ticket_key().unwrap(), key, "asked again");
+    let other = Sqlite::open(t.path()).unwrap();
+    assert_eq!(other.ticket_key().unwrap(), key, "asked by another process");
+    assert_ne!(Temporary::new().store.ticket_key().unwrap(), key, "another store has another");
+    assert_eq!(t.store.version().unwrap(), version, "no token has changed");
+    t.raw().execute("UPDATE secrets SET value = x'00'", []).unwrap();
+    let error = why(t.store.ticket_key().err().unwrap());
+    assert!(error.contains("delete the row 'ticket_key'"), "{error}");
+}
+
+#[test]
+fn a_file_of_the_first_schema_is_brought_up_with_its_tokens() {
+    let t = Temporary::new();
+    t.store.create(&record("old")).unwrap();
+    t.raw().execute_batch("DROP TABLE secrets; PRAGMA user_version = 1").unwrap();
+    let store = Sqlite::open(t.path()).unwrap();
+    assert_eq!(store.all().unwrap(), [record("old")], "its tokens are still there");
+    assert_eq!(store.ticket_key().unwrap(), t.store.ticket_key().unwrap());
+}
+
+#[test]
 fn a_newer_or_foreign_file_is_refused_and_left_alone() {
     let t = Temporary::new();
     t.raw().pragma_update(None, "user_version", 99).unwrap();

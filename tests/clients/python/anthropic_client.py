@@ -1,10 +1,10 @@
 """keygate with Anthropic's library: the host is enough, the paths are the same.
 
-The library sends `Authorization: Bearer` whether the token is given as `api_key` or as
-`auth_token`; older versions sent `x-api-key` for the first. keygate takes either.
+Current versions send `Authorization: Bearer` whether the token is given as `api_key` or as
+`auth_token`; older ones sent `x-api-key` for the first. keygate takes either.
 
 Environment: KEYGATE_URL (such as http://127.0.0.1:8080), KEYGATE_TOKEN.
-Prints one line of JSON: what came back. Fails loudly if anything is amiss.
+Prints one line of JSON: what came back.
 """
 
 import json
@@ -14,11 +14,11 @@ import anthropic
 
 url, token = os.environ["KEYGATE_URL"], os.environ["KEYGATE_TOKEN"]
 MODEL = "claude-sonnet-5-5"
-results = {"version": anthropic.__version__}
+results = {}
 
 for way, client in {
-    "api_key": anthropic.Anthropic(base_url=url, api_key=token, max_retries=0),
-    "auth_token": anthropic.Anthropic(base_url=url, auth_token=token, max_retries=0),
+    "api_key": anthropic.Anthropic(base_url=url, api_key=token),
+    "auth_token": anthropic.Anthropic(base_url=url, auth_token=token),
 }.items():
     # Plain.
     message = client.messages.create(
@@ -43,14 +43,7 @@ for way, client in {
         "stream_stop": final.stop_reason,
     }
 
-client = anthropic.Anthropic(base_url=url, api_key=token, max_retries=0)
 results["api_version"] = client.default_headers["anthropic-version"]
 results["models"] = [model.id for model in client.models.list()]
-
-# A token that keygate does not know: the library raises what it raises for a wrong key.
-try:
-    client.with_options(api_key="ptk_nobody_has_this_token").models.list()
-except anthropic.AuthenticationError as error:
-    results["denied"] = {"status": error.status_code, "type": error.body["error"]["type"]}
 
 print(json.dumps(results))

@@ -4,17 +4,17 @@ The host alone is enough to generate. The list of models has the same path as Op
 version of the API that the library asks for, `/v1/models`: the prefix `/gemini` says whose is meant.
 
 Environment: KEYGATE_URL (such as http://127.0.0.1:8080), KEYGATE_TOKEN.
-Prints one line of JSON: what came back. Fails loudly if anything is amiss.
+Prints one line of JSON: what came back.
 """
 
 import json
 import os
 
 from google import genai
-from google.genai import errors, types
+from google.genai import types
 
 MODEL = "gemini-2.5-flash"
-results = {"version": genai.__version__}
+results = {}
 
 
 def connect(token, prefix=""):
@@ -42,12 +42,5 @@ results["stream_pieces"] = len(pieces)
 # The models that may be used.
 prefixed = connect(token, "/gemini")
 results["models"] = [model.name for model in prefixed.models.list()]
-
-# A token that keygate does not know: the library raises what it raises for a wrong key.
-stranger = connect("ptk_nobody_has_this_token")
-try:
-    stranger.models.generate_content(model=MODEL, contents="no")
-except errors.ClientError as error:
-    results["denied"] = {"code": error.code, "status": error.status}
 
 print(json.dumps(results))

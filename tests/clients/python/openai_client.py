@@ -1,7 +1,7 @@
 """keygate with OpenAI's library: change the base URL, give the token instead of the key.
 
 Environment: KEYGATE_URL (such as http://127.0.0.1:8080), KEYGATE_TOKEN.
-Prints one line of JSON: what came back. Fails loudly if anything is amiss.
+Prints one line of JSON: what came back.
 """
 
 import json
@@ -10,12 +10,10 @@ import os
 import openai
 
 client = openai.OpenAI(
-    base_url=os.environ["KEYGATE_URL"] + "/v1",
-    api_key=os.environ["KEYGATE_TOKEN"],
-    max_retries=0,
+    base_url=os.environ["KEYGATE_URL"] + "/v1", api_key=os.environ["KEYGATE_TOKEN"]
 )
 MODEL = "gpt-4o-mini"
-results = {"version": openai.__version__}
+results = {}
 
 # Chat, plain.
 completion = client.chat.completions.create(
@@ -51,11 +49,5 @@ results["response_stream_ends"] = [kinds[0], kinds[-1]]
 
 # The models that may be used.
 results["models"] = [model.id for model in client.models.list()]
-
-# A token that keygate does not know: the library raises what it raises for a wrong key.
-try:
-    client.with_options(api_key="ptk_nobody_has_this_token").models.list()
-except openai.AuthenticationError as error:
-    results["denied"] = {"status": error.status_code, "code": error.code}
 
 print(json.dumps(results))
