@@ -527,6 +527,26 @@ async fn a_stream_that_times_out_ends_alone_before_and_after_its_first_byte() {
 }
 
 #[tokio::test]
+async fn a_caller_that_resets_its_stream_is_logged_as_one_that_left_not_as_one_refused() {
+    let setup = Setup::with(&config()).await;
+    setup.upstream.answer(Answer::sse(["one"]).endless());
+    let h2 = H2::connect(setup.tls()).await;
+    let mut stream = h2.open(setup.chat("free")).await;
+    assert!(stream.next().await.expect("it begins").is_some());
+    drop(stream);
+    let line = within("its line in the log", async {
+        loop {
+            if let Some(line) = setup.access_log().pop() {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let line = line.await;
+    assert_eq!((line["status"].as_u64(), line["denial"].as_str()), (Some(200), None), "{line}");
+}
+
+#[tokio::test]
 async fn a_connection_to_the_provider_is_kept_and_not_hung_up_on_the_next_request() {
     let mut setup = Setup::with(&other(false)).await;
     let h2 = H2::connect(setup.tls()).await;

@@ -210,7 +210,8 @@ pub(super) fn denial_of(error: &pingora_core::Error) -> Option<Code> {
     match (error.esource(), error.etype()) {
         (
             ErrorSource::Downstream,
-            ConnectionClosed | ReadError | WriteError | ReadTimedout | WriteTimedout,
+            // A stream that its caller has reset is a connection that it has closed.
+            ConnectionClosed | ReadError | WriteError | ReadTimedout | WriteTimedout | H2Error,
         ) => None,
         (ErrorSource::Downstream, _) => Some(Code::MalformedRequest),
         (_, ReadTimedout | WriteTimedout) => Some(Code::UpstreamTimeout),
