@@ -51,6 +51,7 @@ deps:
 deps-test: deps
 	@tools/install systemd-run:systemd unshare:util-linux ip:iproute2 curl:curl
 	@tests/clients/setup
+	@tests/browser/setup
 
 clean:
 	cargo clean

@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod canary;
+pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod frame;
 pub(crate) mod gateway;

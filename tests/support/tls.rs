@@ -121,9 +121,13 @@ pub(crate) async fn bridge(to: SocketAddr) -> SocketAddr {
 
 /// A server with TLS that passes everything on to the plain one at `to`.
 pub(crate) async fn front(to: SocketAddr) -> SocketAddr {
+    front_as(&Pair::until(2090), to).await
+}
+
+/// The same, by a certificate of the test's own.
+pub(crate) async fn front_as(pair: &Pair, to: SocketAddr) -> SocketAddr {
     use rustls::pki_types::PrivateKeyDer;
     use rustls::pki_types::pem::PemObject;
-    let pair = Pair::until(2090);
     let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("PEM");
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
     let ring = Arc::new(rustls::crypto::ring::default_provider());
