@@ -1,10 +1,11 @@
-# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named. clients-table: docs/clients.md.
+# run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named. generated: writes what is
+# made from the types and the command line (schema, man pages, completions). clients-table: docs/clients.md.
 # On a fresh Debian 12 nothing but Rust, make and root is needed: `deps` installs the rest.
 
 SHELL := /bin/bash
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run build test clients-table lint bench fuzz deb deps deps-test clean
+.PHONY: run build test clients-table lint bench fuzz generated deb deps deps-test clean
 
 run: deps
 	cargo build --release
@@ -35,6 +36,9 @@ bench: deps
 fuzz: deps
 	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
 	fuzz/run
+
+generated: deps
+	cargo test --lib --quiet -- --ignored write_generated
 
 deb: build
 	packaging/deb/build

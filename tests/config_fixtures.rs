@@ -143,6 +143,37 @@ fn the_file_that_is_shipped_is_valid_as_it_stands() {
     assert!(!config.providers.is_empty() && !config.policies.is_empty());
 }
 
+/// What is to be copied must be good as it stands: accepted, and without anything that `check` warns
+/// of, but for what the file's own text says about plain HTTP in a network.
+#[test]
+fn every_example_is_accepted_and_leaves_open_only_what_it_says() {
+    let examples = fixtures("../../conf/examples");
+    let names: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["browser-app.yaml", "ci.yaml", "load-balancer.yaml", "model-server.yaml"] {
+        assert!(names.contains(&name), "{name} is missing: {names:?}");
+    }
+    let readme = read("docs/configuration.md");
+    for (name, text) in &examples {
+        let config = parse(text).unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+        let review = review::review(&config);
+        let odd: Vec<_> = review.iter().filter(|l| l.starts_with("warning: ")).collect();
+        let plain = |line: &&&String| line.contains("speaks plain HTTP");
+        assert_eq!(odd.iter().filter(plain).count(), odd.len(), "{name}: {odd:#?}");
+        for policy in
+            review.iter().filter(|l| l.starts_with("policies.") || l.starts_with("default"))
+        {
+            for open in ["any model", "any path (", "no rate limit", "no limit of concurrency"] {
+                assert!(!policy.contains(open), "{name} leaves too much open: {policy}");
+            }
+        }
+        assert!(text.contains("keygate check"), "{name} says how to begin");
+        assert!(
+            readme.contains(&format!("conf/examples/{name}")),
+            "the documentation names {name}"
+        );
+    }
+}
+
 /// Uncommenting a section must lead to "not in effect yet", not to a complaint about its shape.
 #[test]
 fn what_is_commented_out_in_the_shipped_file_is_the_format_of_what_comes_later() {

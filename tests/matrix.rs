@@ -10,6 +10,8 @@ use crate::support::tls::{H2, bridge};
 use crate::support::upstream::Answer;
 use keygate::config::Kind;
 use keygate::provider::route::BARE;
+use keygate::token::ticket::Subject;
+use keygate::values::ids::TokenDigest;
 
 const CONFIG: &str = "
 listen: [{ address: 127.0.0.1:0 }, { address: 127.0.0.1:0, tls: $TLS }]
@@ -52,6 +54,8 @@ struct Way {
     upgrade: bool,
     /// The URL or the body names a model, to which a grant can be held.
     models: bool,
+    /// The credential is an upload ticket of the token.
+    ticket: bool,
 }
 
 const UPGRADE: [(&str, &str); 4] = [
@@ -79,6 +83,7 @@ const WAYS: &[Way] = &[
     way(Kind::Gemini, "gemini", "POST", "/v1beta/openai/chat/completions", BODY),
     way(Kind::Gemini, "gemini", "POST", "/v1alpha/models/MODEL:generateContent", Some("{}")),
     without_model(way(Kind::Gemini, "gemini", "POST", "/upload/v1beta/files", Some("{}"))),
+    by_ticket(without_model(way(Kind::Gemini, "gemini", "POST", UPLOAD, Some("{}")))),
     without_model(way(Kind::Gemini, "gemini", "GET", "/download/v1beta/files/f", None)),
     without_model(socket(Kind::Gemini, "gemini", LIVE)),
     without_model(socket(Kind::Gemini, "gemini", NAMED_LIVE)),
@@ -87,6 +92,7 @@ const WAYS: &[Way] = &[
     socket(Kind::Generic, "internal", "/tools/socket?m=MODEL"),
 ];
 
+const UPLOAD: &str = "/upload/v1beta/files?upload_id=1";
 const LIVE: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
 const NAMED_LIVE: &str =
     "/gemini//ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
@@ -96,6 +102,11 @@ const fn without_model(way: Way) -> Way {
     Way { models: false, ..way }
 }
 
+/// The second leg of an upload.
+const fn by_ticket(way: Way) -> Way {
+    Way { ticket: true, ..way }
+}
+
 const fn way(
     kind: Kind,
     provider: &'static str,
@@ -103,11 +114,20 @@ const fn way(
     target: &'static str,
     body: Option<&'static str>,
 ) -> Way {
-    Way { kind, provider, method, target, body, upgrade: false, models: true }
+    Way { kind, provider, method, target, body, upgrade: false, models: true, ticket: false }
 }
 
 const fn socket(kind: Kind, provider: &'static str, target: &'static str) -> Way {
-    Way { kind, provider, method: "GET", target, body: None, upgrade: true, models: true }
+    Way {
+        kind,
+        provider,
+        method: "GET",
+        target,
+        body: None,
+        upgrade: true,
+        models: true,
+        ticket: false,
+    }
 }
 
 /// What is wrong with a request, and what it must get.
@@ -154,9 +174,12 @@ const CHECKS: &[Check] = &[
 ];
 
 fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
-    let target = way.target.replace("MODEL", check.model);
+    let mut target = way.target.replace("MODEL", check.model);
+    if let Some(token) = check.token.filter(|_| way.ticket) {
+        target = ticketed(setup, way.provider, &target, setup.token(token));
+    }
     let mut request = setup.request(way.method, &target).host(check.host).origin(check.origin);
-    if let Some(token) = check.token {
+    if let Some(token) = check.token.filter(|_| !way.ticket) {
         request = request.bearer(setup.token(token));
     }
     if way.upgrade {
@@ -168,6 +191,16 @@ fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
         Some(body) => request.json(body.replace("MODEL", check.model)),
         None => request,
     }
+}
+
+/// As the gateway makes it when the provider names this target.
+fn ticketed(setup: &Setup, provider: &str, target: &str, token: &str) -> String {
+    let gateway = setup.running().gateway();
+    let parent = gateway.index.lookup(&TokenDigest::of(token.as_bytes())).expect("it is known");
+    let (path, query) = target.split_once('?').expect("an upload's id");
+    let subject = Subject { provider, path, query: query.into() };
+    let ticket = gateway.seal.issue(&parent, &subject, setup.clock.wall_ms() + 1);
+    format!("{target}&keygate_ticket={ticket}")
 }
 
 async fn setup_for(way: &Way) -> Setup {

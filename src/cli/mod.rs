@@ -6,6 +6,8 @@
 pub mod check;
 pub mod control;
 pub mod demo;
+#[cfg(test)]
+mod manual;
 pub mod output;
 pub mod serve;
 pub mod token;

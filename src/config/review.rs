@@ -1,7 +1,7 @@
 //! What `check` tells about a valid configuration: what each policy leaves unrestricted, and what
 //! an operator may not have meant. Nothing here is an error.
 
-use super::{AccessLog, BaseUrl, Config};
+use super::{AccessLog, BaseUrl, Config, Kind};
 use crate::values::clock::Clock;
 use crate::values::grant::Grant;
 use std::net::{IpAddr, SocketAddr};
@@ -127,6 +127,15 @@ fn providers(config: &Config, lines: &mut Vec<String>) {
     }
     for provider in &config.providers {
         let name = &provider.name;
+        if provider.kind == Kind::Gemini
+            && config.public_url.is_none()
+            && config.server_names.is_none()
+        {
+            lines.push(format!(
+                "warning: providers.{name}: neither public_url nor server_names says where resumable \
+                 uploads come back to: they go around the gateway"
+            ));
+        }
         if provider.keys.is_empty() {
             lines.push(format!("providers.{name}: no key, requests go on without one"));
         } else if !provider.url.tls && !is_near(&provider.url) {

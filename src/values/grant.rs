@@ -75,6 +75,7 @@ pub struct GrantText {
 
 /// `{ requests: 20, per: 60s }`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RateText {
     /// Requests in a window.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 /// `store.redis`
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Redis {
     #[serde(deserialize_with = "required")]
@@ -23,6 +24,7 @@ pub(crate) struct Redis {
 
 /// `providers.NAME.egress`
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Egress {
     #[serde(default, deserialize_with = "optional_list")]
@@ -31,6 +33,7 @@ pub(crate) struct Egress {
 
 /// `providers.NAME.egress.fallback[]`
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fallback {
     #[serde(deserialize_with = "required")]
@@ -43,6 +46,7 @@ pub(crate) struct Fallback {
 
 /// `policies.NAME.token_rate`
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenRate {
     #[serde(deserialize_with = "required")]
@@ -53,6 +57,7 @@ pub(crate) struct TokenRate {
 
 /// `policies.NAME.budget`
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Budget {
     #[serde(default, deserialize_with = "optional")]
@@ -65,6 +70,7 @@ pub(crate) struct Budget {
 
 /// `client_tokens:`
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientTokens {
     #[serde(default, deserialize_with = "optional")]
@@ -83,6 +89,7 @@ pub(crate) struct ClientTokens {
 
 /// An entry of `issuers:`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Issuer {
     #[serde(deserialize_with = "required")]

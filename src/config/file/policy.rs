@@ -7,30 +7,41 @@ use serde::Deserialize;
 
 /// An entry of `policies:`, and `default_policy:`.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Policy {
+    /// Names of `providers`.
     #[serde(deserialize_with = "optional_list")]
     providers: Option<Vec<String>>,
+    /// HTTP methods.
     #[serde(deserialize_with = "optional_list")]
     methods: Option<Vec<String>>,
+    /// Exact, or with `*` at the end, as the provider sees them.
     #[serde(deserialize_with = "optional_list")]
     paths: Option<Vec<String>>,
+    /// Exact, or with `*` at the end.
     #[serde(deserialize_with = "optional_list")]
     models: Option<Vec<String>>,
+    /// Sites whose pages may use the token.
     #[serde(deserialize_with = "optional_list")]
     origins: Option<Vec<String>>,
+    /// Whether callers that send no origin pass too.
     #[serde(deserialize_with = "optional")]
     allow_missing_origin: Option<bool>,
+    /// Requests, per token.
     #[serde(deserialize_with = "optional")]
     rate_limit: Option<RateText>,
+    /// Requests and sockets open at a time, per token.
     #[serde(deserialize_with = "optional")]
     concurrency: Option<u32>,
     #[serde(deserialize_with = "optional")]
     pub(crate) token_rate: Option<later::TokenRate>,
     #[serde(deserialize_with = "optional")]
     pub(crate) budget: Option<later::Budget>,
+    /// How long a stream or socket may last.
     #[serde(deserialize_with = "optional")]
     pub(crate) max_session: Option<String>,
+    /// Whether open streams end when the token expires.
     #[serde(deserialize_with = "optional")]
     pub(crate) end_at_expiry: Option<bool>,
 }

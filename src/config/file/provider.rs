@@ -7,18 +7,25 @@ use serde::Deserialize;
 
 /// An entry of `providers:`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Provider {
+    /// The API that it speaks.
     #[serde(deserialize_with = "required")]
     pub(crate) kind: String,
+    /// Where it is; a path in it is put before every request's.
     #[serde(deserialize_with = "required")]
     pub(crate) url: String,
+    /// The real credentials, by reference.
     #[serde(default, deserialize_with = "optional")]
     pub(crate) keys: Option<Keys>,
+    /// Path prefixes that lead here, instead of the kind's own; `[]` for none.
     #[serde(default, deserialize_with = "optional_list")]
     pub(crate) routes: Option<Vec<String>>,
+    /// Whether callers may choose who is billed (`OpenAI-Organization` and the like).
     #[serde(default, deserialize_with = "optional")]
     pub(crate) forward_billing_headers: Option<bool>,
+    /// Whether the caller's `Origin` goes to the provider.
     #[serde(default, deserialize_with = "optional")]
     pub(crate) forward_origin: Option<bool>,
     #[serde(default, deserialize_with = "optional")]
