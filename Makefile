@@ -1,5 +1,6 @@
 # run: a demo gateway. test: everything. lint, bench, fuzz, deb: as named. generated: writes what is
-# made from the types and the command line (schema, man pages, completions). clients-table: docs/clients.md.
+# made from the types and the command line (schema, man pages, completions).
+# clients-table: docs/clients.md.
 # On a fresh Debian 12 nothing but Rust, make and root is needed: `deps` installs the rest.
 
 SHELL := /bin/bash

@@ -291,6 +291,7 @@ const BEYOND: &[&str] = &[
     "syntax_indent.yaml",
     "syntax_tab.yaml",
     "syntax_two_documents.yaml",
+    "tls.yaml",
     "tokens_without_policies.yaml",
     "trusted_proxies.yaml",
 ];
