@@ -90,7 +90,7 @@ impl ProxyHttp for Proxy {
         digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        upstream::connected(digest, ctx)
+        upstream::connected(&self.0, digest, ctx)
     }
 
     async fn upstream_request_filter(

@@ -15,6 +15,9 @@ use pingora_proxy::Session;
 /// Addresses of one provider that a request tries.
 const MOST_ATTEMPTS: usize = 3;
 
+/// Requests in flight from which on this process counts as busy.
+const BUSY: usize = 8;
+
 /// The peer to connect to.
 pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let fault = || Error::new(ErrorType::InternalError);
@@ -32,9 +35,11 @@ pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
 }
 
 /// There is a connection: a request that shares its caller's can now be ended by this one.
-pub(super) fn connected(digest: Option<&Digest>, ctx: &mut Ctx) -> Result<()> {
+pub(super) fn connected(gateway: &Gateway, digest: Option<&Digest>, ctx: &mut Ctx) -> Result<()> {
     let Some(flight) = ctx.flight() else { return Ok(()) };
-    if flight.at_once && flight.has_body {
+    // Alone, a request is answered sooner if its header wakes the provider while its body is still
+    // being written; among others, what counts is what it costs.
+    if flight.at_once && flight.has_body && gateway.registry.open() >= BUSY {
         line::gather(digest);
     }
     let Some(substream) = flight.entry.live().handle.substream() else { return Ok(()) };
