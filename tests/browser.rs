@@ -319,8 +319,9 @@ async fn a_socket_takes_its_token_from_either_subprotocol() {
         page.call("app.converse", json!([gateway, LIVE, offers, text])).await
     };
     let (openai, own) = (openai.as_str(), own.as_str());
-    let cases: [(&[&str], Option<&str>, Option<&str>, &str); 5] = [
-        (&["realtime", openai], Some("realtime"), Some("realtime"), "realtime"),
+    // Offered, what of it reaches the upstream, what that chooses, what the page is told.
+    let cases = [
+        (&["realtime", openai][..], Some("realtime"), Some("realtime"), "realtime"),
         (&["keygate", own], None, None, "keygate"),
         (&["realtime", "keygate", own], Some("realtime"), Some("realtime"), "realtime"),
         (&["realtime", "keygate", own], Some("realtime"), None, "keygate"),
