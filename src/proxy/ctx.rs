@@ -1,6 +1,5 @@
 //! What a request carries from phase to phase: where it stands, and what is noted for the log.
 
-use super::finish;
 use super::gateway::{Gateway, Snapshot};
 use crate::config::Provider;
 use crate::policy::{Code, Denial, Permit};
@@ -37,7 +36,7 @@ pub struct Ctx {
     /// The stream on which it came, where it shares the connection.
     substream: Option<Arc<Substream>>,
     /// Where its line goes if it is dropped before its end.
-    unsettled: Option<Unsettled>,
+    pub(super) unsettled: Option<Unsettled>,
     /// It waited for `100 Continue`, and was told to go on.
     pub continued: bool,
     /// Where it stands.
@@ -48,10 +47,10 @@ pub struct Ctx {
 
 /// What the log needs of a request that is dropped: an HTTP/2 stream whose caller does not read
 /// can be ended in no other way.
-struct Unsettled {
-    gateway: Arc<Gateway>,
-    method: Method,
-    uri: Uri,
+pub(super) struct Unsettled {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
 }
 
 /// Where a request stands, with what is known there.
@@ -238,18 +237,5 @@ impl Ctx {
     /// Its end has come in the usual way.
     pub(super) fn settled(&mut self) {
         self.unsettled = None;
-    }
-}
-
-impl Drop for Ctx {
-    fn drop(&mut self) {
-        if let Some(Unsettled { gateway, method, uri }) = self.unsettled.take() {
-            if let Stage::Passed(flight) = &self.stage
-                && let Some(cut) = flight.entry.live().handle.was_cut()
-            {
-                self.note.denial = Some(cut.code());
-            }
-            finish::write(&gateway, &method, &uri, self);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a request, however it came: one line in the access log, the counters, and the
 //! connection goes back to waiting.
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Stage, Unsettled};
 use super::gateway::Gateway;
 use crate::telemetry::Transport;
 use crate::telemetry::line::Line;
@@ -55,4 +55,19 @@ pub(super) fn write(gateway: &Gateway, method: &Method, uri: &Uri, ctx: &Ctx) {
         first_byte_us: note.first_byte_us,
         client: note.client,
     });
+}
+
+/// The end of a request that is dropped before its own: an HTTP/2 stream whose caller does not read
+/// can be ended in no other way.
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if let Some(Unsettled { gateway, method, uri }) = self.unsettled.take() {
+            if let Stage::Passed(flight) = &self.stage
+                && let Some(cut) = flight.entry.live().handle.was_cut()
+            {
+                self.note.denial = Some(cut.code());
+            }
+            write(&gateway, &method, &uri, self);
+        }
+    }
 }
