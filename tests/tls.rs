@@ -358,6 +358,32 @@ async fn files_that_change_by_themselves_are_noticed() {
 }
 
 #[tokio::test]
+async fn requests_keep_their_deadlines_while_a_certificate_can_not_be_read() {
+    use std::os::unix::fs::OpenOptionsExt;
+    const O_NONBLOCK: i32 = 0o4000;
+    let yaml = with_limits("upstream_first_byte_timeout: 1s, stream_idle_timeout: 9s");
+    let setup = Setup::at(&yaml, keygate::values::clock::Clock::system()).await;
+    // A file that answers as a disk does that has gone: never.
+    let cert = setup.dir().join("cert.pem");
+    std::fs::remove_file(&cert).expect("removing");
+    let made = std::process::Command::new("mkfifo").arg(&cert).status().expect("mkfifo runs");
+    assert!(made.success(), "a pipe");
+    let _reading = within("the gateway to read it", async {
+        loop {
+            // It opens as soon as somebody waits at the other end.
+            let end = std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&cert);
+            match end {
+                Ok(end) => return end,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    })
+    .await;
+    setup.upstream.answer(Answer::hang());
+    setup.chat("free").send().await.assert_denied(504, "upstream_timeout");
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_said_by_the_reload() {
     let mut setup = Setup::with(&config()).await;
     let without = config().replace(", tls: $TLS", "");
