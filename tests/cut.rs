@@ -143,3 +143,53 @@ async fn a_close_frame_never_lands_inside_another() {
     let (rest, _) = raw.read_until_close().await;
     assert!(rest.is_empty(), "bytes of a close frame would read as payload: {rest:?}");
 }
+
+/// A listener whose queue is full, and what fills it: who connects waits.
+fn full() -> (std::net::TcpListener, Vec<std::net::TcpStream>) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+    socket.bind(&any.into()).expect("a free port");
+    socket.listen(0).expect("listening");
+    let listener: std::net::TcpListener = socket.into();
+    let address = listener.local_addr().expect("bound");
+    let mut waiting = Vec::new();
+    let brief = Duration::from_millis(300);
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, brief) {
+        waiting.push(stream);
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn a_request_that_is_cut_while_it_connects_never_reaches_the_provider() {
+    let (listener, waiting) = full();
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let yaml = ALL.replace("$UPSTREAM", &url);
+    let mut setup = Setup::with(&yaml).await;
+    let request = setup.chat("free");
+    let asking = tokio::spawn(async move { request.try_send().await.map(|answer| answer.status) });
+    crate::support::within("the request to be on its way", async {
+        while setup.running().gateway().registry.open() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let disabled = "sha256: $SHA(free), disabled: true }";
+    let after = yaml.replace("sha256: $SHA(free) }", disabled);
+    setup.reload(&after).await.expect("a good file");
+    let came = tokio::task::spawn_blocking(move || {
+        for _ in &waiting {
+            listener.accept().expect("it waits");
+        }
+        let (mut stream, _) = listener.accept().expect("the gateway connects");
+        let mut came = Vec::new();
+        stream.set_read_timeout(Some(crate::support::DEADLINE)).expect("a socket");
+        let _ = std::io::Read::read(&mut stream, &mut [0; 1]).map(|n| came.resize(n, 0));
+        came
+    });
+    let came = crate::support::within("the connection", came).await.expect("no panic");
+    assert!(came.is_empty(), "nothing of the request may be sent, and no key");
+    assert_ne!(asking.await.expect("no panic").ok(), Some(200), "it was not answered");
+    setup.assert_nothing_is_left_open().await;
+}

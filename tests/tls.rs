@@ -87,6 +87,26 @@ async fn a_model_is_found_in_a_body_that_no_header_announces() {
 }
 
 #[tokio::test]
+async fn an_empty_last_frame_leaves_nothing_behind_on_the_connection_to_the_provider() {
+    let setup = Setup::with(&config()).await;
+    let h2 = H2::connect(setup.tls()).await;
+    let path = "/v1/chat/completions";
+    let empty = setup.request("POST", path).bearer(setup.token("free")).body("text/plain", "");
+    // Bodies without a length are ended by a frame of their own, which is empty.
+    for request in [setup.chat("free").chunked(7), empty.chunked(7), setup.chat("free")] {
+        h2.send(request).await.assert_status(200);
+    }
+    let seen = setup.upstream.received();
+    let targets: Vec<_> = seen.iter().map(|request| &*request.target).collect();
+    assert_eq!(targets, [path; 3], "a stray chunk reads as a request: {seen:#?}");
+    for request in &seen[..2] {
+        let ends = request.raw.windows(5).filter(|w| w == b"0\r\n\r\n").count();
+        assert_eq!(ends, 1, "one last chunk: {}", String::from_utf8_lossy(&request.raw));
+    }
+    assert_eq!(setup.upstream.connections().len(), 1, "the connection is kept");
+}
+
+#[tokio::test]
 async fn refusals_are_seen_behind_large_bodies_and_the_connection_goes_on() {
     let setup = Setup::with(&with_limits("max_body: 6MiB")).await;
     let h2 = H2::connect(setup.tls()).await;
@@ -335,6 +355,32 @@ async fn files_that_change_by_themselves_are_noticed() {
     })
     .await;
     assert_eq!(setup.metric(&loads("ok")), 1.0);
+}
+
+#[tokio::test]
+async fn requests_keep_their_deadlines_while_a_certificate_can_not_be_read() {
+    use std::os::unix::fs::OpenOptionsExt;
+    const O_NONBLOCK: i32 = 0o4000;
+    let yaml = with_limits("upstream_first_byte_timeout: 1s, stream_idle_timeout: 9s");
+    let setup = Setup::at(&yaml, keygate::values::clock::Clock::system()).await;
+    // A file that answers as a disk does that has gone: never.
+    let cert = setup.dir().join("cert.pem");
+    std::fs::remove_file(&cert).expect("removing");
+    let made = std::process::Command::new("mkfifo").arg(&cert).status().expect("mkfifo runs");
+    assert!(made.success(), "a pipe");
+    let _reading = within("the gateway to read it", async {
+        loop {
+            // It opens as soon as somebody waits at the other end.
+            let end = std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&cert);
+            match end {
+                Ok(end) => return end,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    })
+    .await;
+    setup.upstream.answer(Answer::hang());
+    setup.chat("free").send().await.assert_denied(504, "upstream_timeout");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ struct Shown {
 struct Current(ArcSwap<CertifiedKey>);
 
 /// Where the pair comes from.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Files {
     cert: PathBuf,
     key: PathBuf,
@@ -98,13 +98,19 @@ impl Certificates {
     /// is told of once; half of one looks like that until the other half is there.
     pub(super) fn look(&self, metrics: &Metrics) {
         for shown in &self.0 {
+            let before = shown.files.lock().clone();
+            let now = seen(&before.cert, &before.key);
+            if now == before.seen {
+                continue;
+            }
+            // Read without the lock: a disk that does not answer must not hold up a reload.
+            let read = before.read();
             let mut files = shown.files.lock();
-            let now = seen(&files.cert, &files.key);
-            if now == files.seen {
+            if *files != before {
                 continue;
             }
             files.seen = now;
-            match files.read() {
+            match read {
                 Ok(certificate) if certificate.key.cert == shown.current.0.load().cert => {}
                 Ok(certificate) => {
                     shown.show(&certificate, metrics);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 const EVERY: Duration = Duration::from_millis(500);
 /// Every how many looks the files of certificates are looked at.
@@ -25,16 +25,19 @@ pub(super) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut looks: u32 = 0;
+    let mut files: Option<JoinHandle<()>> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => look(&gateway),
             _ = stop.changed() => return,
         }
         looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(CERTIFICATES) && !certificates.is_empty() {
+        let ready = files.as_ref().is_none_or(JoinHandle::is_finished);
+        if looks.is_multiple_of(CERTIFICATES) && !certificates.is_empty() && ready {
             let (gateway, certificates) = (gateway.clone(), certificates.clone());
-            // Files may lie on a disk that answers late. What a panic could spoil is this look.
-            let _ = spawn_blocking(move || certificates.look(&gateway.metrics)).await;
+            // Not waited for: files may lie on a disk that answers late or never, and requests
+            // are held to their time meanwhile. What a panic could spoil is this look.
+            files = Some(spawn_blocking(move || certificates.look(&gateway.metrics)));
         }
     }
 }

@@ -47,8 +47,15 @@ pub(super) async fn pass(
             }
         }
     }
-    if end && upgraded && body.as_ref().is_none_or(Bytes::is_empty) {
+    let empty = body.as_ref().is_none_or(Bytes::is_empty);
+    if end && upgraded && empty {
         say_goodbye(session, ctx).await?;
+    }
+    if end && !upgraded && empty {
+        // HTTP/2 may end a body with an empty frame. Pingora would write it as a chunk, which is
+        // what ends a chunked body, and then end the body once more: to the provider the second
+        // end is the beginning of the next request on the connection.
+        *body = None;
     }
     Ok(())
 }

@@ -34,19 +34,22 @@ pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     })
 }
 
-/// There is a connection: a request that shares its caller's can now be ended by this one.
+/// There is a connection: a request that shares its caller's can now be ended by this one. One
+/// that was ended while it was connecting goes no further.
 pub(super) fn connected(gateway: &Gateway, digest: Option<&Digest>, ctx: &mut Ctx) -> Result<()> {
     let Some(flight) = ctx.flight() else { return Ok(()) };
+    let handle = &flight.entry.live().handle;
+    // Claimed in any case, so that no cut of the request before hits this one.
+    if let (Some(claim), Some(substream)) = (line::claim(digest), handle.substream()) {
+        substream.rides(move || claim.hang_up());
+    }
+    if handle.was_cut().is_some() {
+        return Error::e_explain(ErrorType::InternalError, "the request was ended");
+    }
     // Alone, a request is answered sooner if its header wakes the provider while its body is still
     // being written; among others, what counts is what it costs.
     if flight.at_once && flight.has_body && gateway.registry.open() >= BUSY {
         line::gather(digest);
-    }
-    let Some(substream) = flight.entry.live().handle.substream() else { return Ok(()) };
-    if let Some(claim) = line::claim(digest)
-        && !substream.rides(move || claim.hang_up())
-    {
-        return Error::e_explain(ErrorType::InternalError, "the request was ended");
     }
     Ok(())
 }
