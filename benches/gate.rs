@@ -250,7 +250,7 @@ impl policy::Request for Asked<'_> {
         let mut named = Named { expected: places.expected, ..Named::default() };
         let has_body =
             self.content_length() > 0 || self.request.headers().contains_key(TRANSFER_ENCODING);
-        if let BodyPlaces::Json { main, further } = &places.body
+        if let BodyPlaces::Json { main, configured, further } = &places.body
             && has_body
         {
             let headers = self.request.headers();
@@ -262,9 +262,10 @@ impl policy::Request for Asked<'_> {
             if headers.contains_key(CONTENT_ENCODING) || !says_json {
                 return Err(Code::UnsupportedBody.into());
             }
-            let found = json_model::scan(self.request.body(), Wanted { main, further });
+            let wanted = Wanted { main, configured: configured.map(Into::into), further };
+            let found = json_model::scan(self.request.body(), wanted);
             let found = found.map_err(|_| Denial::from(Code::InvalidBody))?;
-            named.models.extend(found.main);
+            found.main.into_iter().chain(found.others).for_each(|model| named.add(model));
             named.further = found.further;
         }
         Ok(named)

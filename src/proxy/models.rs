@@ -65,7 +65,7 @@ pub(super) async fn collect(
         return Ok(named);
     }
     if let Some(segment) = &places.path {
-        named.models.push(decoded(segment)?);
+        named.add(decoded(segment)?);
     }
     let query = session.req_header().uri.query();
     // AI providers take `?model=` on some paths; whoever sends it on another means it.
@@ -75,7 +75,7 @@ pub(super) async fn collect(
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let key = percent_decode_str(key).decode_utf8_lossy();
             if key.eq_ignore_ascii_case(name) {
-                named.models.push(decoded(value)?);
+                named.add(decoded(value)?);
             }
         }
     }
@@ -90,10 +90,10 @@ pub(super) async fn collect(
                 "this token is limited to certain models, and multipart bodies can't be searched for one yet",
             ));
         }
-        BodyPlaces::Json { main, further } => {
-            let wanted = Wanted { main, further };
+        BodyPlaces::Json { main, configured, further } => {
+            let wanted = Wanted { main, configured: configured.map(Into::into), further };
             let found = json(session, wanted, body).await?;
-            named.models.extend(found.main);
+            found.main.into_iter().chain(found.others).for_each(|model| named.add(model));
             named.further = found.further;
         }
     }
@@ -140,6 +140,7 @@ async fn json(
         }
         Refused::Syntax(why) => Denial::new(Code::InvalidBody, format!("the body is not valid JSON: {why}")),
         Refused::Duplicate => Denial::new(Code::AmbiguousModel, "the body names the model twice"),
+        Refused::TooMany => Denial::new(Code::AmbiguousModel, "the body names more than 64 models"),
         Refused::NotAName => Denial::new(
             Code::AmbiguousModel,
             "the model in the body is not a plain name: a string without blanks around it or control characters",
