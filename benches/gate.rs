@@ -15,7 +15,9 @@ use keygate::body::json_model::{self, Wanted};
 use keygate::config::{self, Config, Provider};
 use keygate::cors;
 use keygate::policy::failed_auth::FailedAuth;
-use keygate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
+use keygate::policy::{
+    self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope,
+};
 use keygate::provider::path::Path;
 use keygate::provider::route::{Route, Table};
 use keygate::provider::{self, Api, BodyPlaces};
@@ -71,7 +73,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut asked = Asked::new(black_box(request), &world);
             let verdict = policy::check(rules, &mut asked).now_or_never();
             match black_box(verdict) {
-                Some(Ok(Verdict::Permit(permit))) if permit.model() == Some("gpt-4o-mini") => {}
+                Some(Ok(Verdict::Pass(Pass::Decided(permit))))
+                    if permit.model() == Some("gpt-4o-mini") => {}
                 other => return Err(format!("a permit was expected, this came: {other:?}")),
             }
         }

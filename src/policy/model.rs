@@ -17,9 +17,20 @@ pub struct Named {
     pub further: Vec<Box<str>>,
     /// Whether requests of this kind name a model by nature.
     pub expected: bool,
+    /// The body may name more, and is still to come.
+    pub pending: bool,
 }
 
 impl Named {
+    /// What the body names, beside what path and query do.
+    pub(super) fn join(&mut self, body: Self) {
+        if let Some(model) = body.model {
+            self.add(model);
+        }
+        self.differ |= body.differ;
+        self.further.extend(body.further);
+    }
+
     /// Another place names this one.
     pub fn add(&mut self, model: Box<str>) {
         match &self.model {
@@ -38,18 +49,10 @@ pub(super) fn check(
     target: &Target<'_>,
     named: Named,
 ) -> Result<Option<Box<str>>, Denial> {
-    let Some(allowed) = &grant.models else { return Ok(named.model) };
-    let fits = |model: &str| {
-        // `models/x`, as Gemini's bodies say it, and `x` are the same model.
-        let name = model.strip_prefix("models/").unwrap_or(model);
-        allowed.iter().any(|p| p.matches(name))
-    };
-    if named.differ {
-        return Err(Denial::new(
-            Code::AmbiguousModel,
-            "path, query and body name different models",
-        ));
+    if grant.models.is_none() {
+        return Ok(named.model);
     }
+    agree(&named)?;
     if named.model.is_none() && named.further.is_empty() {
         let by_nature = target.class == Class::ModelList
             || (!named.expected && scope::names(grant, target.path));
@@ -58,13 +61,45 @@ pub(super) fn check(
     if named.expected && named.model.is_none() {
         return Err(unnamed());
     }
-    if named.model.iter().chain(&named.further).all(|model| fits(model)) {
-        Ok(named.model)
-    } else {
-        Err(Code::ModelNotAllowed.into())
+    for model in named.model.iter().chain(&named.further) {
+        fits(grant, model)?;
+    }
+    Ok(named.model)
+}
+
+/// What can be said while the body is still to come.
+///
+/// # Errors
+/// `ambiguous_model` when path and query disagree, `model_not_allowed`.
+pub(super) fn check_so_far(grant: &Grant, named: &Named) -> Result<(), Denial> {
+    agree(named)?;
+    named.model.iter().chain(&named.further).try_for_each(|model| fits(grant, model))
+}
+
+fn agree(named: &Named) -> Result<(), Denial> {
+    if named.differ {
+        return Err(Denial::new(
+            Code::AmbiguousModel,
+            "path, query and body name different models",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the grant has this model.
+///
+/// # Errors
+/// `model_not_allowed`.
+pub(super) fn fits(grant: &Grant, model: &str) -> Result<(), Denial> {
+    match &grant.models {
+        Some(allowed) if !allowed.iter().any(|p| p.matches(plain(model))) => {
+            Err(Code::ModelNotAllowed.into())
+        }
+        _ => Ok(()),
     }
 }
 
+/// `models/x`, as Gemini's bodies say it, and `x` are the same model.
 fn plain(model: &str) -> &str {
     model.strip_prefix("models/").unwrap_or(model)
 }

@@ -2,8 +2,9 @@
 
 use super::finish;
 use super::gateway::{Gateway, Snapshot};
+use super::search::Ahead;
 use crate::config::Provider;
-use crate::policy::{Code, Denial, Permit};
+use crate::policy::{Code, Denial, Pass};
 use crate::provider::Dialect;
 use crate::session::connection::{Carrier, Connection};
 use crate::session::handle::{Handle, Substream};
@@ -67,7 +68,9 @@ pub enum Stage {
 /// A request with a permit.
 pub struct Flight {
     /// The proof.
-    pub permit: Permit,
+    pub permit: Pass,
+    /// What searches the body, while the permit is pending.
+    pub(super) ahead: Option<Box<Ahead>>,
     /// Its place in the registry.
     pub entry: Entry,
     /// Index of its provider.
