@@ -15,7 +15,9 @@ use keygate::body::json_model::{self, Wanted};
 use keygate::config::{self, Config, Provider};
 use keygate::cors;
 use keygate::policy::failed_auth::FailedAuth;
-use keygate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
+use keygate::policy::{
+    self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope,
+};
 use keygate::provider::path::Path;
 use keygate::provider::route::{Route, Table};
 use keygate::provider::{self, Api, BodyPlaces};
@@ -77,7 +79,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut asked = Asked::new(black_box(request), &world);
             let verdict = policy::check(rules, &mut asked).now_or_never();
             match black_box(verdict) {
-                Some(Ok(Verdict::Permit(permit))) if permit.model() == Some("gpt-4o-mini") => {}
+                Some(Ok(Verdict::Pass(Pass::Decided(permit))))
+                    if permit.model() == Some("gpt-4o-mini") => {}
                 other => return Err(format!("a permit was expected, this came: {other:?}")),
             }
         }
@@ -260,7 +263,7 @@ impl policy::Request for Asked<'_> {
         let mut named = Named { expected: places.expected, ..Named::default() };
         let has_body =
             self.content_length() > 0 || self.request.headers().contains_key(TRANSFER_ENCODING);
-        if let BodyPlaces::Json { main, further } = &places.body
+        if let BodyPlaces::Json { main, configured, further } = &places.body
             && has_body
         {
             let headers = self.request.headers();
@@ -272,9 +275,10 @@ impl policy::Request for Asked<'_> {
             if headers.contains_key(CONTENT_ENCODING) || !says_json {
                 return Err(Code::UnsupportedBody.into());
             }
-            let found = json_model::scan(self.request.body(), Wanted { main, further });
+            let wanted = Wanted { main, configured: configured.map(Into::into), further };
+            let found = json_model::scan(self.request.body(), wanted);
             let found = found.map_err(|_| Denial::from(Code::InvalidBody))?;
-            named.models.extend(found.main);
+            found.main.into_iter().chain(found.others).for_each(|model| named.add(model));
             named.further = found.further;
         }
         Ok(named)

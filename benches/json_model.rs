@@ -11,8 +11,11 @@ use std::hint::black_box;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// As for OpenAI's inference paths.
-const WANTED: Wanted<'static> =
-    Wanted { main: &["model"], further: &[&["tools", "[]", "model"], &["session", "model"]] };
+const WANTED: Wanted<'static> = Wanted {
+    main: &["model"],
+    configured: None,
+    further: &[&["tools", "[]", "model"], &["session", "model"]],
+};
 
 const SMALL: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}"#;
 /// The longest that is searched.

@@ -25,6 +25,8 @@ mod gate;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod late_model;
+#[cfg(test)]
 mod layering;
 #[cfg(test)]
 mod leak;

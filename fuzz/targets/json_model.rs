@@ -1,13 +1,15 @@
 //! The model scan held against `serde_json`'s own reading of the whole body: what it lets pass is
-//! JSON, and the models that it found are the ones that stand there.
+//! JSON, and the models that it found are the ones that stand there. Chunks may end anywhere: what
+//! comes of it is the same.
 #![no_main]
 
-use keygate::body::json_model::{Refused, Wanted, scan};
+use keygate::body::json_model::{Found, Refused, Scanner, Wanted, scan};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Error, Value};
 
 const WANTED: Wanted<'static> = Wanted {
     main: &["model"],
+    configured: None,
     further: &[
         &["tools", "[]", "model"],
         &["session", "model"],
@@ -17,8 +19,16 @@ const WANTED: Wanted<'static> = Wanted {
 
 fuzz_target!(|body: &[u8]| {
     let read: Result<Value, Error> = serde_json::from_slice(body);
-    match (scan(body, WANTED), read) {
+    let scanned = scan(body, WANTED);
+    let size = 1 + usize::from(body.last().copied().unwrap_or(0) % 16);
+    match (&scanned, chunked(body, size)) {
+        (Ok(whole), Ok(split)) => assert_eq!(*whole, split, "in chunks of {size}"),
+        (Err(_), Err(_)) => {}
+        (whole, split) => panic!("in chunks of {size} {split:?} instead of {whole:?}"),
+    }
+    match (scanned, read) {
         (Ok(found), Ok(value)) => {
+            assert!(found.others.is_empty(), "there is one main member");
             let main: Vec<&str> = found.main.iter().map(|m| &**m).collect();
             match value.get("model") {
                 Some(Value::String(model)) => assert_eq!(main, [model], "another model"),
@@ -40,6 +50,12 @@ fuzz_target!(|body: &[u8]| {
         (Err(_), _) => {}
     }
 });
+
+fn chunked(body: &[u8], size: usize) -> Result<Found, Refused> {
+    let mut scanner = Scanner::new(WANTED);
+    body.chunks(size).try_for_each(|chunk| scanner.feed(chunk))?;
+    scanner.finish()
+}
 
 /// What RFC 8259's grammar allows, and only has no value in Rust: a lone surrogate in a text, a
 /// number out of range. The scan need not understand what it skips.

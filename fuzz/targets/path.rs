@@ -143,7 +143,9 @@ fn shown(places: &ModelPlaces<'_>) -> (Option<Vec<u8>>, Option<String>, String, 
     let model = places.path.as_deref().map(|m| percent_decode_str(m).collect());
     let body = match &places.body {
         BodyPlaces::None => String::new(),
-        BodyPlaces::Json { main, further } => format!("{main:?} {further:?}"),
+        BodyPlaces::Json { main, configured, further } => {
+            format!("{main:?} {configured:?} {further:?}")
+        }
         BodyPlaces::Multipart => "multipart".to_owned(),
         BodyPlaces::Frames => "frames".to_owned(),
     };

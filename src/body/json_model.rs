@@ -1,30 +1,38 @@
-//! Finds the models that a JSON body names. Strict: what two parsers could read differently is
-//! refused.
+//! Finds the models that a JSON body names, while it passes. Strict: what two parsers could read
+//! differently is refused.
 //!
-//! The body is at hand as a whole (64 KiB at most); longer ones are refused before they get here.
+//! Nothing is kept but the names that were found, and nothing else is allocated. What the names are
+//! worth is decided elsewhere.
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use super::json::{Look, Parser, Stop};
+use super::text::{LONGEST, same};
 use std::borrow::Cow;
-use std::fmt;
 
-/// Levels that arrays and objects may stand in each other.
-const DEEPEST: usize = 128;
+/// Levels in which members are looked at: longer than any path of [`Wanted::further`].
+const LEVELS: usize = 8;
+
+/// Different models that may stand beside the main one.
+const MOST_FURTHER: usize = 64;
 
 /// What to look for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Wanted<'a> {
-    /// Top-level members that name the model.
-    pub main: &'a [&'a str],
-    /// Paths of further ones; `[]` goes into every element of an array.
-    pub further: &'a [&'a [&'a str]],
+    /// Top-level members that name the model, by the API.
+    pub main: &'static [&'static str],
+    /// One by the configuration.
+    pub configured: Option<Cow<'a, str>>,
+    /// Paths of further ones, of 7 members at most; `[]` goes into every element of an array.
+    pub further: &'static [&'static [&'static str]],
 }
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// From the top-level members.
-    pub main: Vec<Box<str>>,
-    /// From the further paths.
+    /// From the first top-level member that names one.
+    pub main: Option<Box<str>>,
+    /// From other such members.
+    pub others: Vec<Box<str>>,
+    /// From the further paths, each once.
     pub further: Vec<Box<str>>,
 }
 
@@ -35,276 +43,202 @@ pub enum Refused {
     Syntax(String),
     /// A wanted member stands twice, after decoding and folding case.
     Duplicate,
-    /// A model that is no text, empty, or has blanks around it or control characters in it.
+    /// A model that is no text, empty, over 512 bytes, or has blanks around it or control
+    /// characters in it.
     NotAName,
+    /// More than 64 different models.
+    TooMany,
 }
 
-/// Reads `body` to its end.
+/// Reads `body` as a whole.
 ///
 /// # Errors
 /// See [`Refused`].
 pub fn scan(body: &[u8], wanted: Wanted<'_>) -> Result<Found, Refused> {
-    let text = std::str::from_utf8(body).map_err(|_| Refused::Syntax("it is not UTF-8".into()))?;
-    if nesting(body) > DEEPEST {
-        return Err(Refused::Syntax("it is nested over 128 levels".into()));
+    let mut scanner = Scanner::new(wanted);
+    scanner.feed(body)?;
+    scanner.finish()
+}
+
+/// Stands at a place in a document.
+pub struct Scanner<'a> {
+    parser: Parser,
+    members: Members<'a>,
+}
+
+impl<'a> Scanner<'a> {
+    /// Before the first byte.
+    pub fn new(wanted: Wanted<'a>) -> Self {
+        Self { parser: Parser::new(), members: Members::new(wanted) }
     }
-    let mut state = State { found: Found::default(), refused: None };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let seed = Top { wanted, state: &mut state };
-    let result = seed.deserialize(&mut json).and_then(|()| json.end());
-    match (state.refused, result) {
-        (Some(refused), _) => Err(refused),
-        (None, Ok(())) => Ok(state.found),
-        (None, Err(e)) => Err(Refused::Syntax(format!(
-            "{:?} error at line {} column {}",
-            e.classify(),
-            e.line(),
-            e.column()
-        ))),
+
+    /// What has been found so far.
+    pub fn found(&self) -> &Found {
+        &self.members.found
     }
-}
 
-/// How deep arrays and objects stand in each other: what is skipped, the parser does not limit.
-fn nesting(body: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-    for byte in body {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'[' | b'{' if !in_text => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    /// See [`Refused`]; after one, everything is refused.
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Refused> {
+        self.parser.feed(chunk, &mut self.members).map_err(refused)
     }
-    deepest
-}
 
-/// Scalars where an object could be: they name nothing.
-macro_rules! scalars_name_nothing {
-    () => {
-        fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-            Ok(())
-        }
-        fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-            Ok(())
-        }
-        fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-            Ok(())
-        }
-        fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-            Ok(())
-        }
-        fn visit_str<E>(self, _: &str) -> Result<(), E> {
-            Ok(())
-        }
-        fn visit_unit<E>(self) -> Result<(), E> {
-            Ok(())
-        }
-    };
-}
-
-struct State {
-    found: Found,
-    refused: Option<Refused>,
-}
-
-impl State {
-    /// Notes why and stops the parser.
-    fn refuse<E: serde::de::Error>(&mut self, why: Refused) -> E {
-        self.refused.get_or_insert(why);
-        E::custom("refused")
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn finish(mut self) -> Result<Found, Refused> {
+        self.parser.finish().map_err(refused)?;
+        Ok(self.members.found)
     }
 }
 
-/// The document: an object whose members are looked at; anything else names no model.
-struct Top<'a, 's> {
+fn refused((stop, at): (Stop, u64)) -> Refused {
+    match stop {
+        Stop::Syntax(what) => Refused::Syntax(format!("{what} in what begins at byte {at}")),
+        Stop::Duplicate => Refused::Duplicate,
+        Stop::NotAName => Refused::NotAName,
+        Stop::TooMany => Refused::TooMany,
+    }
+}
+
+/// Which members lead to a model.
+struct Members<'a> {
     wanted: Wanted<'a>,
-    state: &'s mut State,
+    /// What the value that comes next is.
+    next: Next,
+    /// The further paths that go on in it, a bit each.
+    below: u32,
+    /// By depth: the further paths that lead here.
+    paths: [u32; LEVELS],
+    /// Main members that have been there, a bit each.
+    seen: u32,
+    found: Found,
 }
 
-impl<'de> DeserializeSeed<'de> for Top<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        d.deserialize_any(self)
-    }
+/// What a value is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Other,
+    Main,
+    Further,
 }
 
-impl<'de> Visitor<'de> for Top<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+impl<'a> Members<'a> {
+    fn new(wanted: Wanted<'a>) -> Self {
+        let further = wanted.further;
+        debug_assert!(further.len() <= 32 && further.iter().all(|p| p.len() < LEVELS), "too many");
+        let below = further.iter().enumerate().fold(0, |all, (n, _)| all | bit(n));
+        let (paths, found) = ([0; LEVELS], Found::default());
+        Self { wanted, next: Next::Other, below, paths, seen: 0, found }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = vec![false; self.wanted.main.len()];
-        while let Some(Key(key)) = map.next_key()? {
-            let place = self.wanted.main.iter().position(|m| m.eq_ignore_ascii_case(&key));
-            if let Some(seen) = place.and_then(|p| seen.get_mut(p)) {
-                if std::mem::replace(seen, true) {
-                    return Err(self.state.refuse(Refused::Duplicate));
-                }
-                let name = map.next_value_seed(Name(self.state))?;
-                // In another case it is what some servers read, and others don't: it must be
-                // allowed, and names no model.
-                if self.wanted.main.contains(&&*key) {
-                    self.state.found.main.push(name);
-                } else {
-                    self.state.found.further.push(name);
-                }
-                continue;
-            }
-            let below = step(self.wanted.further, &key);
-            if below.is_empty() {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                map.next_value_seed(Below { paths: below, state: self.state })?;
-            }
+    /// The further paths that lead to the container at `depth`.
+    fn here(&self, depth: u32) -> u32 {
+        self.paths.get(depth as usize).copied().unwrap_or(0)
+    }
+
+    /// Those of `paths` that go on with `name` at `depth`. Every spelling counts: some servers
+    /// fold case.
+    fn steps(&self, paths: u32, depth: u32, name: &[u8]) -> u32 {
+        if paths == 0 {
+            return 0;
         }
-        Ok(())
+        let step = |path: &[&'static str]| path.get((depth as usize).checked_sub(1)?).copied();
+        let all = self.wanted.further.iter().enumerate().filter(|(n, _)| paths & bit(*n) != 0);
+        all.filter(|(_, path)| step(path).is_some_and(|wanted| same(wanted, name)))
+            .fold(0, |fit, (n, _)| fit | bit(n))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
+    /// The next value is one to which `paths` lead.
+    fn expect(&mut self, paths: u32, depth: u32) {
+        self.below = paths;
+        let mut all = self.wanted.further.iter().enumerate();
+        let ends =
+            paths != 0 && all.any(|(n, path)| paths & bit(n) != 0 && path.len() == depth as usize);
+        self.next = if ends { Next::Further } else { Next::Other };
     }
 
-    scalars_name_nothing!();
+    /// Whether `key` names the model itself.
+    fn is_main(&mut self, key: &[u8]) -> Result<bool, Stop> {
+        let Wanted { main, configured, .. } = &self.wanted;
+        let mut names = main.iter().copied().chain(configured.as_deref()).enumerate();
+        let Some((place, wanted)) = names.find(|(_, wanted)| same(wanted, key)) else {
+            return Ok(false);
+        };
+        // In another case it is what some servers read, and others don't: it must be allowed, and
+        // names no model.
+        self.next = if wanted.as_bytes() == key { Next::Main } else { Next::Further };
+        self.below = 0;
+        if self.seen & bit(place) != 0 {
+            return Err(Stop::Duplicate);
+        }
+        self.seen |= bit(place);
+        Ok(true)
+    }
 }
 
-/// A value inside which paths go on; an empty path means: here.
-struct Below<'a, 's> {
-    paths: Vec<&'a [&'a str]>,
-    state: &'s mut State,
+const fn bit(n: usize) -> u32 {
+    if n < 32 { 1 << n } else { 0 }
 }
 
-impl<'de> DeserializeSeed<'de> for Below<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        if self.paths.iter().any(|p| p.is_empty()) {
-            let name = Name(self.state).deserialize(d)?;
-            self.state.found.further.push(name);
+impl Look for Members<'_> {
+    fn minds_keys(&self, depth: u32) -> bool {
+        depth == 1 || self.here(depth) != 0
+    }
+
+    fn key(&mut self, depth: u32, key: Option<&[u8]>) -> Result<(), Stop> {
+        let Some(key) = key else {
+            self.other_key();
+            return Ok(());
+        };
+        if depth == 1 && self.is_main(key)? {
             return Ok(());
         }
-        d.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Below<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            let paths = step(&self.paths, &key);
-            if paths.is_empty() {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                map.next_value_seed(Below { paths, state: self.state })?;
-            }
-        }
+        self.expect(self.steps(self.here(depth), depth, key), depth);
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        loop {
-            let paths = step(&self.paths, "[]");
-            if paths.is_empty() {
-                if seq.next_element::<IgnoredAny>()?.is_none() {
-                    return Ok(());
-                }
-            } else if seq.next_element_seed(Below { paths, state: self.state })?.is_none() {
-                return Ok(());
-            }
+    fn other_key(&mut self) {
+        (self.next, self.below) = (Next::Other, 0);
+    }
+
+    fn element(&mut self, depth: u32) {
+        self.expect(self.here(depth), depth);
+    }
+
+    fn open(&mut self, depth: u32, object: bool) {
+        let paths = if object { self.below } else { self.steps(self.below, depth, b"[]") };
+        if let Some(here) = self.paths.get_mut(depth as usize) {
+            *here = paths;
         }
     }
 
-    scalars_name_nothing!();
-}
-
-/// The paths that go on behind `key`. Every spelling counts: some servers fold case.
-fn step<'a>(paths: &[&'a [&'a str]], key: &str) -> Vec<&'a [&'a str]> {
-    let fits = |path: &&'a [&'a str]| match path.split_first() {
-        Some((first, rest)) if first.eq_ignore_ascii_case(key) => Some(rest),
-        _ => None,
-    };
-    paths.iter().filter_map(fits).collect()
-}
-
-/// A model's name: text, not empty, no blanks around it, no control characters in it.
-struct Name<'s>(&'s mut State);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Box<str>;
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Box<str>, D::Error> {
-        d.deserialize_any(self)
-    }
-}
-
-macro_rules! refuse_scalars {
-    ($($method:ident: $type:ty),*) => {
-        $(fn $method<E: serde::de::Error>(self, _: $type) -> Result<Box<str>, E> {
-            Err(self.0.refuse(Refused::NotAName))
-        })*
-    };
-}
-
-impl<'de> Visitor<'de> for Name<'_> {
-    type Value = Box<str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a model's name")
+    fn wants_name(&self) -> bool {
+        self.next != Next::Other
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Box<str>, E> {
-        if text.is_empty() || text.trim() != text || text.chars().any(char::is_control) {
-            return Err(self.0.refuse(Refused::NotAName));
+    fn name(&mut self, text: Option<&[u8]>) -> Result<(), Stop> {
+        let name = text.and_then(name).ok_or(Stop::NotAName)?;
+        let found = &mut self.found;
+        match self.next {
+            Next::Main if found.main.is_none() => found.main = Some(name.into()),
+            Next::Main => found.others.push(name.into()),
+            _ if found.further.iter().any(|f| **f == *name) => {}
+            _ if found.further.len() == MOST_FURTHER => return Err(Stop::TooMany),
+            _ => found.further.push(name.into()),
         }
-        Ok(text.into())
-    }
-
-    refuse_scalars!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Box<str>, E> {
-        Err(self.0.refuse(Refused::NotAName))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Box<str>, A::Error> {
-        Err(self.0.refuse(Refused::NotAName))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Box<str>, A::Error> {
-        Err(self.0.refuse(Refused::NotAName))
+        Ok(())
     }
 }
 
-/// A member's name, decoded; borrowed where it has no escapes.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> serde::Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member's name")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        d.deserialize_str(Text)
-    }
+/// A model's name: not empty, no blanks around it, no control characters in it.
+fn name(text: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(text).ok().filter(|_| text.len() <= LONGEST)?;
+    let odd = text.is_empty() || text.trim() != text || text.chars().any(char::is_control);
+    (!odd).then_some(text)
 }
 
 #[cfg(test)]
@@ -313,12 +247,31 @@ mod tests {
 
     const WANTED: Wanted<'static> = Wanted {
         main: &["model"],
+        configured: None,
         further: &[&["tools", "[]", "model"], &["requests", "[]", "params", "model"]],
     };
 
+    /// Read at once, and in chunks of every size: both must come to the same.
     fn names(body: &str) -> Result<Vec<String>, Refused> {
-        scan(body.as_bytes(), WANTED)
-            .map(|f| f.main.iter().chain(&f.further).map(ToString::to_string).collect())
+        let whole = scan(body.as_bytes(), WANTED);
+        for size in 1..body.len().min(64) {
+            let split = chunked(body.as_bytes(), size);
+            let same = match (&whole, &split) {
+                (Err(Refused::Syntax(_)), Err(Refused::Syntax(_))) => true,
+                (whole, split) => whole == split,
+            };
+            assert!(same, "in chunks of {size}, {body}: {split:?} instead of {whole:?}");
+        }
+        whole.map(|f| {
+            let all = f.main.iter().chain(&f.others).chain(&f.further);
+            all.map(ToString::to_string).collect()
+        })
+    }
+
+    fn chunked(body: &[u8], size: usize) -> Result<Found, Refused> {
+        let mut scanner = Scanner::new(WANTED);
+        body.chunks(size).try_for_each(|chunk| scanner.feed(chunk))?;
+        scanner.finish()
     }
 
     #[test]
@@ -327,6 +280,8 @@ mod tests {
             r#"{"model":"m"}"#,
             r#"{"messages":[{"model":"inner"}],"x":{"model":1},"model":"m"}"#,
             r#"{"mo\u0064el":"\u006d"}"#,
+            r#"{"x":"\ud800 \"model\":\\","y":[1,-2.5e+3,true,false,null,{}],"model":"m"}"#,
+            r#"{"x":{"model":7},"é\n":[[]],"":"","model":"m"}"#,
             " \n{ \"model\" : \"m\" } ",
         ] {
             assert_eq!(names(body), Ok(vec!["m".into()]), "{body}");
@@ -355,8 +310,68 @@ mod tests {
             assert_eq!(names(body), Err(Refused::Duplicate), "{body}");
         }
         let other = scan(br#"{"Model":"a"}"#, WANTED).unwrap();
-        assert!(other.main.is_empty(), "another spelling alone names nothing");
+        assert!(other.main.is_none(), "another spelling alone names nothing");
         assert_eq!(&*other.further, ["a".into()], "but must be allowed: some servers fold case");
+    }
+
+    #[test]
+    fn a_long_s_is_no_way_around() {
+        let body = "{\"model\":\"m\",\"tool\u{17F}\":[{\"model\":\"t\"}]}";
+        assert_eq!(names(body), Ok(vec!["m".into(), "t".into()]), "some servers fold it");
+    }
+
+    #[test]
+    fn two_main_members_and_a_configured_one_are_all_found() {
+        let wanted = || Wanted {
+            main: &["model", "agent"],
+            configured: Some("engine".into()),
+            further: &[],
+        };
+        let body = br#"{"agent":"a","engine":"e","model":"m"}"#;
+        let found = scan(body, wanted()).unwrap();
+        assert_eq!(found.main.as_deref(), Some("a"));
+        assert_eq!(found.others, ["e".into(), "m".into()]);
+        let twice = br#"{"engine":"e","ENGINE":"e"}"#;
+        assert_eq!(scan(twice, wanted()), Err(Refused::Duplicate));
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_the_body_holds() {
+        let long = "a".repeat(513);
+        assert_eq!(names(&format!(r#"{{"model":"{long}"}}"#)), Err(Refused::NotAName));
+        assert_eq!(names(&format!(r#"{{"model":"\n{long}"}}"#)), Err(Refused::NotAName));
+        let key = format!(r#"{{"{long}":1,"\u0061{long}":"x","model":"m"}}"#);
+        assert_eq!(names(&key), Ok(vec!["m".into()]), "a long member is no wanted one");
+        let batch = |models: usize| {
+            let one = |n| format!(r#"{{"params":{{"model":"m{}"}}}}"#, n % models);
+            let all: Vec<_> = (0..1_000).map(one).collect();
+            names(&format!(r#"{{"requests":[{}]}}"#, all.join(","))).map(|names| names.len())
+        };
+        assert_eq!(batch(64), Ok(64), "each once");
+        assert_eq!(batch(65), Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn what_was_refused_stays_refused() {
+        let mut scanner = Scanner::new(WANTED);
+        assert_eq!(scanner.feed(br#"{"model":1"#), Err(Refused::NotAName));
+        assert!(scanner.feed(br#"{"model":"m"}"#).is_err(), "no second beginning");
+        assert!(scanner.finish().is_err(), "and no good end");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_refused_where_it_is_read() {
+        for body in [
+            r#"{"model":"\ud83d"}"#,
+            r#"{"model":"\ud83dx"}"#,
+            r#"{"model":"\ude00"}"#,
+            r#"{"model":"\ud83d\n"}"#,
+            r#"{"\ud83d":1}"#,
+        ] {
+            assert!(matches!(names(body), Err(Refused::Syntax(_))), "{body}");
+        }
+        assert_eq!(names(r#"{"model":"\ud83d\ude00"}"#), Ok(vec!["😀".into()]));
+        assert_eq!(names(r#"{"x":["\ud83d"]}"#), Ok(vec![]), "prompts hold such things");
     }
 
     #[test]
@@ -395,11 +410,38 @@ mod tests {
             r#"{'model':'a'}"#,
             r#"{"model":"a",}"#,
             "{\"a\":\"\u{1}\"}",
+            "{\"a\u{1}\":1}",
+            "{\"model\":\"\n\"}",
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\u12g4"}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":nulll}"#,
+            r#"{"a" 1}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{,}"#,
+            "[1,]",
+            "[,]",
+            "[1}",
+            r#"{"a":1]"#,
+            "]",
+            "-",
+            "\"a",
+            "{}\u{0}",
+            "\u{a0}{}",
             &deep,
             &format!("{{\"a\":{deep},\"model\":\"m\"}}"),
         ] {
             assert!(matches!(names(body), Err(Refused::Syntax(_))), "{body:?}");
         }
+        assert!(
+            matches!(chunked(b"{\"a\":\"\xe6\x97\"}", 1), Err(Refused::Syntax(_))),
+            "half a character"
+        );
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert_eq!(names(&nested(128)), Ok(vec![]));
+        assert!(matches!(names(&nested(129)), Err(Refused::Syntax(_))), "129 levels");
         assert!(
             matches!(scan(b"{\"a\":\"\xff\"}", WANTED), Err(Refused::Syntax(_))),
             "invalid UTF-8"

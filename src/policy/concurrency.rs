@@ -11,17 +11,17 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 pub struct InFlight(Option<Arc<Counters>>);
 
 impl InFlight {
-    /// Gives the place back now.
-    pub(super) fn release(&mut self) {
-        if let Some(counters) = self.0.take() {
-            counters.in_flight.fetch_sub(1, AcqRel);
-        }
+    /// Hands the place to another guard.
+    pub(super) fn pass_on(&mut self) -> Self {
+        Self(self.0.take())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.release();
+        if let Some(counters) = self.0.take() {
+            counters.in_flight.fetch_sub(1, AcqRel);
+        }
     }
 }
 
@@ -63,11 +63,13 @@ mod tests {
     }
 
     #[test]
-    fn releasing_twice_gives_back_once() {
+    fn a_place_that_is_handed_on_is_given_back_once() {
         let counters = Arc::new(Counters::default());
-        let mut place = enter(&counters, None).unwrap();
-        place.release();
-        drop(place);
-        assert_eq!(open(&counters), 0, "an early release and the drop count once");
+        let mut first = enter(&counters, None).unwrap();
+        let second = first.pass_on();
+        drop(first);
+        assert_eq!(open(&counters), 1, "the other guard has it");
+        drop(second);
+        assert_eq!(open(&counters), 0, "an emptied guard and the drop count once");
     }
 }

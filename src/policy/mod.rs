@@ -2,7 +2,8 @@
 //! WebSocket upgrades; the first step that refuses answers.
 //!
 //! The gate decides and knows nothing of sockets or frameworks: what it asks of a request is the
-//! trait [`Request`], which `proxy::admit` implements. Only [`check`] makes a [`Permit`].
+//! trait [`Request`], which `proxy::admit` implements. Only [`check`] makes a [`Permit`], or a
+//! pending one that [`Pass::decide`] completes.
 
 mod authentication;
 pub mod concurrency;
@@ -16,7 +17,7 @@ pub mod scope;
 pub mod step;
 
 pub use denial::{Code, Denial};
-pub use permit::Permit;
+pub use permit::{Pass, Pending, Permit};
 pub use step::Step;
 
 use crate::config::Config;
@@ -94,10 +95,11 @@ pub trait Request {
     /// # Errors
     /// 413, 415, 417.
     fn body(&mut self) -> Result<(), Denial>;
-    /// 12. Every place in which the request names a model; reads the body where it has to.
+    /// 12. Every place in which the request names a model; reads the body where it has to, and
+    /// says where that is still to come.
     ///
     /// # Errors
-    /// 400, 413, 415.
+    /// 400, 415.
     fn models(&mut self) -> impl Future<Output = Result<model::Named, Denial>> + Send;
     /// 17. Chooses the key.
     ///
@@ -126,8 +128,8 @@ pub struct Rules<'a> {
 pub enum Verdict {
     /// A CORS preflight: answer it, forward nothing.
     Preflight,
-    /// Go on.
-    Permit(Permit),
+    /// Go on; where the permit is pending, keep the last byte until it is decided.
+    Pass(Pass),
 }
 
 /// The gate: every step, in order.
@@ -153,13 +155,18 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     scope::check(grant, &request.scope()).map_err(|d| d.at(Step::Scope))?;
     origin::check(grant, &request.origin()).map_err(|d| d.at(Step::Origin))?;
     request.body().map_err(|d| d.at(Step::Body))?;
-    let model = if grant.models.is_some() {
+    let (mut model, mut pending) = (None, None);
+    // A grant without models pays nothing for them.
+    if grant.models.is_some() {
         let named = request.models().await.map_err(|d| d.at(Step::Model))?;
-        model::check(grant, &request.scope(), named).map_err(|d| d.at(Step::Model))?
-    } else {
-        // A grant without models pays nothing for them.
-        None
-    };
+        if named.pending {
+            model::check_so_far(grant, &named).map_err(|d| d.at(Step::Model))?;
+            pending = Some(named);
+        } else {
+            let decided = model::check(grant, &request.scope(), named);
+            model = decided.map_err(|d| d.at(Step::Model))?;
+        }
+    }
     rate::take(&token.counters, limits.rate, rules.clock.steady_ms())
         .map_err(|d| d.at(Step::Rate))?;
     let in_flight = concurrency::enter(&token.counters, limits.concurrency)
@@ -168,7 +175,10 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     // Step::Own: keygate's own endpoints answer here.
     request.key().map_err(|d| d.at(Step::Key))?;
     token.counters.last_used_ms.store(now_ms, Relaxed);
-    Ok(Verdict::Permit(Permit::new(token, model, in_flight)))
+    Ok(Verdict::Pass(match pending {
+        Some(named) => Pass::Pending(Pending::new(token, named, in_flight)),
+        None => Pass::Decided(Permit::new(token, model, in_flight)),
+    }))
 }
 
 /// The grant that bounds `token` under this configuration.

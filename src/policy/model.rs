@@ -8,13 +8,36 @@ use crate::values::grant::Grant;
 /// Every place in which a request names a model, decoded.
 #[derive(Debug, Default)]
 pub struct Named {
-    /// What was found, in the order path, query, body.
-    pub models: Vec<Box<str>>,
+    /// The first that was found, in the order path, query, body.
+    pub model: Option<Box<str>>,
+    /// Another place names another one.
+    pub differ: bool,
     /// Models that stand beside the main one by the API's design (a tool's own, a batch's): each
     /// must be allowed, but they may differ.
     pub further: Vec<Box<str>>,
     /// Whether requests of this kind name a model by nature.
     pub expected: bool,
+    /// The body may name more, and is still to come.
+    pub pending: bool,
+}
+
+impl Named {
+    /// What the body names, beside what path and query do.
+    pub(super) fn join(&mut self, body: Self) {
+        if let Some(model) = body.model {
+            self.add(model);
+        }
+        self.differ |= body.differ;
+        self.further.extend(body.further);
+    }
+
+    /// Another place names this one.
+    pub fn add(&mut self, model: Box<str>) {
+        match &self.model {
+            None => self.model = Some(model),
+            Some(first) => self.differ |= plain(first) != plain(&model),
+        }
+    }
 }
 
 /// Holds what was found against the grant; gives the model that was decided upon.
@@ -24,38 +47,59 @@ pub struct Named {
 pub(super) fn check(
     grant: &Grant,
     target: &Target<'_>,
-    mut named: Named,
+    named: Named,
 ) -> Result<Option<Box<str>>, Denial> {
-    let Some(allowed) = &grant.models else { return Ok(named.models.into_iter().next()) };
-    let fits = |model: &str| {
-        // `models/x`, as Gemini's bodies say it, and `x` are the same model.
-        let name = model.strip_prefix("models/").unwrap_or(model);
-        allowed.iter().any(|p| p.matches(name))
-    };
-    if let Some((first, rest)) = named.models.split_first()
-        && rest.iter().any(|other| plain(other) != plain(first))
-    {
+    if grant.models.is_none() {
+        return Ok(named.model);
+    }
+    agree(&named)?;
+    if named.model.is_none() && named.further.is_empty() {
+        let by_nature = target.class == Class::ModelList
+            || (!named.expected && scope::names(grant, target.path));
+        return if by_nature { Ok(None) } else { Err(unnamed()) };
+    }
+    if named.expected && named.model.is_none() {
+        return Err(unnamed());
+    }
+    for model in named.model.iter().chain(&named.further) {
+        fits(grant, model)?;
+    }
+    Ok(named.model)
+}
+
+/// What can be said while the body is still to come.
+///
+/// # Errors
+/// `ambiguous_model` when path and query disagree, `model_not_allowed`.
+pub(super) fn check_so_far(grant: &Grant, named: &Named) -> Result<(), Denial> {
+    agree(named)?;
+    named.model.iter().chain(&named.further).try_for_each(|model| fits(grant, model))
+}
+
+fn agree(named: &Named) -> Result<(), Denial> {
+    if named.differ {
         return Err(Denial::new(
             Code::AmbiguousModel,
             "path, query and body name different models",
         ));
     }
-    let found = !named.models.is_empty() || !named.further.is_empty();
-    if !found {
-        let by_nature = target.class == Class::ModelList
-            || (!named.expected && scope::names(grant, target.path));
-        return if by_nature { Ok(None) } else { Err(unnamed()) };
-    }
-    if named.expected && named.models.is_empty() {
-        return Err(unnamed());
-    }
-    if named.models.iter().chain(&named.further).all(|model| fits(model)) {
-        Ok(if named.models.is_empty() { None } else { Some(named.models.swap_remove(0)) })
-    } else {
-        Err(Code::ModelNotAllowed.into())
+    Ok(())
+}
+
+/// Whether the grant has this model.
+///
+/// # Errors
+/// `model_not_allowed`.
+pub(super) fn fits(grant: &Grant, model: &str) -> Result<(), Denial> {
+    match &grant.models {
+        Some(allowed) if !allowed.iter().any(|p| p.matches(plain(model))) => {
+            Err(Code::ModelNotAllowed.into())
+        }
+        _ => Ok(()),
     }
 }
 
+/// `models/x`, as Gemini's bodies say it, and `x` are the same model.
 fn plain(model: &str) -> &str {
     model.strip_prefix("models/").unwrap_or(model)
 }
@@ -84,8 +128,9 @@ mod tests {
             paths: Some(vec!["/v1/*".into()]),
             ..GrantText::default()
         };
-        let boxed = |l: &[&str]| l.iter().map(|m| (*m).into()).collect();
-        let named = Named { models: boxed(models), further: boxed(further), expected };
+        let further = further.iter().map(|m| (*m).into()).collect();
+        let mut named = Named { further, expected, ..Named::default() };
+        models.iter().for_each(|model| named.add((*model).into()));
         let target = Target { provider: "p", path: "/v1/x", class, method: &Method::POST };
         check(&grant.read().unwrap(), &target, named).map(|_| ()).map_err(|d| d.code)
     }

@@ -112,7 +112,7 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
     // The class sees the verb behind an encoded colon, so the model must end there too.
     let raw = path.raw().replace("%3A", ":").replace("%3a", ":");
     let rest = versioned(raw.trim_end_matches('/')).unwrap_or_default();
-    let body = BodyPlaces::Json { main: vec!["model", "agent"], further: FURTHER };
+    let body = BodyPlaces::Json { main: &["model", "agent"], configured: None, further: FURTHER };
     if let Some(model) = rest.strip_prefix("/models/") {
         let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
         // The bodies of these verbs may repeat the model: it has to agree.

@@ -31,7 +31,7 @@ fn models<'a>(provider: &'a Provider, _: &Method, path: &'a Path<'a>) -> ModelPl
     match &provider.model {
         ModelChoice::None => ModelPlaces::NONE,
         ModelChoice::Json(name) => ModelPlaces {
-            body: BodyPlaces::Json { main: vec![name], further: &[] },
+            body: BodyPlaces::Json { main: &[], configured: Some(name), further: &[] },
             expected: true,
             ..ModelPlaces::NONE
         },

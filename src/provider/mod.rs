@@ -67,8 +67,10 @@ pub enum BodyPlaces<'a> {
     None,
     /// JSON: top-level members that name the model, and paths (`tools[].model`) of further ones.
     Json {
-        /// Top-level names.
-        main: Vec<&'a str>,
+        /// Top-level names, by the API.
+        main: &'static [&'static str],
+        /// One by the configuration.
+        configured: Option<&'a str>,
         /// Further ones; `[]` goes into every element of an array.
         further: &'static [&'static [&'static str]],
     },
@@ -90,7 +92,7 @@ impl ModelPlaces<'_> {
 
     /// The top-level member `model`, and further ones.
     pub(crate) fn in_json(further: &'static [&'static [&'static str]]) -> ModelPlaces<'static> {
-        let body = BodyPlaces::Json { main: vec!["model"], further };
+        let body = BodyPlaces::Json { main: &["model"], configured: None, further };
         ModelPlaces { path: None, query: None, body, expected: true }
     }
 }

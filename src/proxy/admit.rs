@@ -4,10 +4,11 @@
 use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
+use super::search::Ahead;
 use super::{forwarded, models, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
-use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
+use crate::policy::{self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
 use crate::session::handle::Handle;
@@ -21,8 +22,8 @@ use http::{HeaderMap, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
+use std::sync::{Arc, OnceLock};
 
 /// Runs the gate. Gives `true` when the answer has been sent.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
@@ -44,7 +45,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     ctx.continued = asked.continued;
     match verdict {
         Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
-        Ok(Verdict::Permit(permit)) => {
+        Ok(Verdict::Pass(permit)) => {
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
                 ctx.continued = true;
@@ -87,7 +88,7 @@ fn enter(
     session: &Session,
     ctx: &mut Ctx,
     asked: Answers,
-    permit: policy::Permit,
+    permit: Pass,
     handle: Handle,
 ) {
     let config = &ctx.snapshot.config;
@@ -102,8 +103,11 @@ fn enter(
             path: asked.decoded,
             class: asked.class,
             method: session.req_header().method.clone(),
-            model: permit.model().map(Into::into),
-            modelless: scoped && permit.model().is_none(),
+            model: match permit.decided() {
+                Some(permit) => OnceLock::from(permit.model().map(Into::into)),
+                None => OnceLock::new(),
+            },
+            scoped,
         },
         handle,
         started_ms: now,
@@ -115,6 +119,7 @@ fn enter(
     ctx.stage = Stage::Passed(Box::new(Flight {
         entry,
         permit,
+        ahead: asked.ahead,
         provider: asked.route.provider,
         skip: asked.route.skip,
         upgrade: asked.framing.upgrade,
@@ -145,6 +150,7 @@ struct Answers {
     continued: bool,
     max_body: u64,
     ticket_ends_ms: Option<u64>,
+    ahead: Option<Box<Ahead>>,
 }
 
 /// The session, as the gate sees it.
@@ -182,6 +188,7 @@ impl<'a> Asked<'a> {
             continued: false,
             max_body: snapshot.config.limits.max_body,
             ticket_ends_ms: None,
+            ahead: None,
         };
         Self { session, snapshot, note, peer, found }
     }
@@ -358,7 +365,9 @@ impl policy::Request for Asked<'_> {
             let sent = self.session.write_continue_response().await;
             sent.map_err(|_| Denial::new(Code::InvalidBody, "the connection broke"))?;
         }
-        models::collect(provider, &places, self.session, body).await
+        let (named, ahead) = models::collect(provider, &places, self.session, body).await?;
+        self.found.ahead = ahead;
+        Ok(named)
     }
 
     fn key(&mut self) -> Result<(), Denial> {

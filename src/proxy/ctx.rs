@@ -1,8 +1,9 @@
 //! What a request carries from phase to phase: where it stands, and what is noted for the log.
 
 use super::gateway::{Gateway, Snapshot};
+use super::search::Ahead;
 use crate::config::Provider;
-use crate::policy::{Code, Denial, Permit};
+use crate::policy::{Code, Denial, Pass};
 use crate::provider::Dialect;
 use crate::session::connection::{Carrier, Connection};
 use crate::session::handle::{Handle, Substream};
@@ -66,7 +67,9 @@ pub enum Stage {
 /// A request with a permit.
 pub struct Flight {
     /// The proof.
-    pub permit: Permit,
+    pub permit: Pass,
+    /// What searches the body, while the permit is pending.
+    pub(super) ahead: Option<Box<Ahead>>,
     /// Its place in the registry.
     pub entry: Entry,
     /// Index of its provider.

@@ -35,7 +35,7 @@ pub(super) fn write(gateway: &Gateway, method: &Method, uri: &Uri, ctx: &Ctx) {
             bytes_out: note.bytes_out,
         });
     }
-    let model = note.live.as_ref().and_then(|live| live.reach.model.as_deref());
+    let model = note.live.as_ref().and_then(|live| live.reach.model.get()?.as_deref());
     let token = note.token.as_ref();
     ctx.snapshot.access_log.write(&Line {
         time_ms: gateway.clock.wall_ms(),

@@ -60,14 +60,16 @@ impl Gateway {
 
 fn model_kept(config: &Config, token: &Token, live: &Live) -> bool {
     let Ok(grant) = granted(config, token) else { return false };
-    match (&grant.models, &live.reach.model) {
-        (Some(models), Some(model)) => {
+    match (&grant.models, live.reach.model.get()) {
+        (Some(models), Some(Some(model))) => {
             let model = model.strip_prefix("models/").unwrap_or(model);
             models.iter().any(|p| p.matches(model))
         }
         // One that began without models to check can't be shown to keep to them now; one that
         // needed none has its path to be held to.
-        (Some(_), None) => live.reach.modelless || live.reach.class == Class::ModelList,
+        (Some(_), Some(None)) => live.reach.scoped || live.reach.class == Class::ModelList,
+        // Asked again once it is decided.
+        (Some(_), None) => true,
         (None, _) => true,
     }
 }

@@ -23,6 +23,7 @@ mod reject;
 mod request_body;
 mod response;
 mod response_body;
+mod search;
 mod ticket;
 mod upstream;
 mod upstream_request;

@@ -1,18 +1,15 @@
 //! Step 12's reading: every place in which a request names a model.
 //!
-//! A JSON body is read up to 64 KiB, Pingora's replay buffer: once that overflows nothing would
-//! reach the provider. A longer body of a token with models is refused; nothing is let through
-//! unread.
+//! A body is read up to 64 KiB, Pingora's replay buffer, before the provider sees anything of the
+//! request. A longer one is searched while it passes ([`Ahead`]); nothing is let through unread.
 
 use super::canonical::Framing;
-use crate::body::json_model::{self, Refused, Wanted};
+use super::search::{Ahead, Search};
 use crate::config::{Kind, Provider};
 use crate::policy::{Code, Denial, model::Named};
 use crate::provider::path::Path;
 use crate::provider::{BodyPlaces, ModelPlaces};
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use pingora_proxy::Session;
 use std::pin::pin;
@@ -21,6 +18,9 @@ use std::time::Duration;
 
 /// What Pingora keeps for replay.
 const READ: usize = 64 << 10;
+
+/// The longest frame of HTTP/2, unless its other end is told otherwise (RFC 9113 section 6.5.2).
+const FRAME: usize = 16 << 10;
 
 /// Whether a model segment of this provider may hold `%2F` (`org%2Fmodel`).
 pub fn segments_may_hold_slashes(provider: &Provider, path: &Path<'_>) -> bool {
@@ -42,30 +42,54 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Whether it has to be read for its models.
+    /// Whether it has to be read for its models before the provider sees anything.
     pub(super) fn is_read(self, places: &ModelPlaces<'_>, session: &mut Session) -> bool {
+        places.body != BodyPlaces::None && !self.is_long() && self.is_there(session)
+    }
+
+    /// Whether there is one.
+    fn is_there(self, session: &mut Session) -> bool {
         let mut unannounced = || self.framing.unannounced && !session.as_mut().is_body_empty();
-        places.body != BodyPlaces::None && (self.framing.has_body() || unannounced())
+        self.framing.has_body() || unannounced()
+    }
+
+    /// Longer than what is read ahead, by its own account.
+    fn is_long(self) -> bool {
+        self.framing.length.is_some_and(|length| length > READ as u64)
+    }
+
+    async fn read(self, session: &mut Session) -> Result<Read, Denial> {
+        if self.is_long() {
+            return Ok(Read::Begun(Bytes::new()));
+        }
+        let mut reading = pin!(read(session, self.framing));
+        // Most bodies come with their headers, and need no timer.
+        match futures_util::poll!(reading.as_mut()) {
+            Poll::Ready(body) => body,
+            Poll::Pending => tokio::time::timeout(self.within, reading)
+                .await
+                .map_err(|_| Denial::new(Code::InvalidBody, "the body did not arrive in time"))?,
+        }
     }
 }
 
-/// Collects from path, query and body.
+/// Collects from path, query and body; gives what searches a body that is still to come.
 ///
 /// # Errors
-/// 400, 413, 415.
+/// 400, 415.
 pub(super) async fn collect(
     provider: &Provider,
     places: &ModelPlaces<'_>,
     session: &mut Session,
     body: Body,
-) -> Result<Named, Denial> {
+) -> Result<(Named, Option<Box<Ahead>>), Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
     if places.body == BodyPlaces::Frames {
         // Frames are not read: such a request has named no model yet.
-        return Ok(named);
+        return Ok((named, None));
     }
     if let Some(segment) = &places.path {
-        named.models.push(decoded(segment)?);
+        named.add(decoded(segment)?);
     }
     let query = session.req_header().uri.query();
     // AI providers take `?model=` on some paths; whoever sends it on another means it.
@@ -75,29 +99,27 @@ pub(super) async fn collect(
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let key = percent_decode_str(key).decode_utf8_lossy();
             if key.eq_ignore_ascii_case(name) {
-                named.models.push(decoded(value)?);
+                named.add(decoded(value)?);
             }
         }
     }
-    if !body.is_read(places, session) {
-        return Ok(named);
+    if !body.is_there(session) {
+        return Ok((named, None));
     }
-    match &places.body {
-        BodyPlaces::None | BodyPlaces::Frames => {}
-        BodyPlaces::Multipart => {
-            return Err(Denial::new(
-                Code::UnsupportedBody,
-                "this token is limited to certain models, and multipart bodies can't be searched for one yet",
-            ));
+    let search = Search::of(&places.body, &session.req_header().headers)?;
+    let Some(mut search) = search else { return Ok((named, None)) };
+    let ahead = match body.read(session).await? {
+        Read::Whole(body) => {
+            search.feed(&body)?;
+            search.finish(&mut named)?;
+            None
         }
-        BodyPlaces::Json { main, further } => {
-            let wanted = Wanted { main, further };
-            let found = json(session, wanted, body).await?;
-            named.models.extend(found.main);
-            named.further = found.further;
+        Read::Begun(prefix) => {
+            named.pending = true;
+            Some(Box::new(Ahead::new(&search, prefix)))
         }
-    }
-    Ok(named)
+    };
+    Ok((named, ahead))
 }
 
 /// A model in a URL: percent-decoded UTF-8 without control characters or blanks around it.
@@ -110,77 +132,37 @@ fn decoded(segment: &str) -> Result<Box<str>, Denial> {
     Ok(text.into())
 }
 
-async fn json(
-    session: &mut Session,
-    wanted: Wanted<'_>,
-    body: Body,
-) -> Result<json_model::Found, Denial> {
-    let headers = &session.req_header().headers;
-    if headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        return Err(Denial::new(
-            Code::UnsupportedBody,
-            "this token is limited to certain models, and a compressed body can't be searched for one",
-        ));
-    }
-    let says_json = is_json(headers);
-    let mut reading = pin!(read(session, body.framing));
-    // Most bodies come with their headers, and need no timer.
-    let body = match futures_util::poll!(reading.as_mut()) {
-        Poll::Ready(body) => body?,
-        Poll::Pending => tokio::time::timeout(body.within, reading)
-            .await
-            .map_err(|_| Denial::new(Code::InvalidBody, "the body did not arrive in time"))??,
-    };
-    json_model::scan(&body, wanted).map_err(|refused| match refused {
-        Refused::Syntax(_) if !says_json => {
-            Denial::new(Code::UnsupportedBody, "the body is not JSON; the model can't be found in it")
-        }
-        Refused::Syntax(why) => Denial::new(Code::InvalidBody, format!("the body is not valid JSON: {why}")),
-        Refused::Duplicate => Denial::new(Code::AmbiguousModel, "the body names the model twice"),
-        Refused::NotAName => Denial::new(
-            Code::AmbiguousModel,
-            "the model in the body is not a plain name: a string without blanks around it or control characters",
-        ),
-    })
+/// What could be read of a body.
+enum Read {
+    /// All of it; Pingora replays it.
+    Whole(Bytes),
+    /// It is too long. This much has been read, and will not be replayed.
+    Begun(Bytes),
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_none_or(|t| {
-        let essence = t.split(';').next().unwrap_or_default().trim().as_bytes();
-        let suffix = essence.last_chunk::<5>().is_some_and(|s| s.eq_ignore_ascii_case(b"+json"));
-        suffix || essence.eq_ignore_ascii_case(b"application/json")
-    })
-}
-
-/// The whole body, kept for replay.
-async fn read(session: &mut Session, framing: Framing) -> Result<Bytes, Denial> {
-    let too_large = || {
-        Denial::new(
-            Code::BodyTooLarge,
-            "this token is limited to certain models, and bodies over 64 KiB can't be searched for one yet",
-        )
-    };
+/// Reads as long as Pingora can replay it.
+async fn read(session: &mut Session, framing: Framing) -> Result<Read, Denial> {
     let broken = |_| Denial::new(Code::InvalidBody, "the body ended early");
-    let length = framing.length;
-    if length.is_some_and(|l| l > READ as u64) {
-        return Err(too_large());
-    }
     session.enable_retry_buffering();
     let Some(first) = session.read_request_body().await.map_err(broken)? else {
-        return Ok(Bytes::new());
+        return Ok(Read::Whole(Bytes::new()));
     };
-    if length == Some(first.len() as u64) {
-        return Ok(first);
+    if framing.length == Some(first.len() as u64) {
+        return Ok(Read::Whole(first));
     }
     let mut body = BytesMut::from(first);
-    while let Some(chunk) = session.read_request_body().await.map_err(broken)? {
-        if body.len() + chunk.len() > READ {
-            return Err(too_large());
+    loop {
+        // On HTTP/2 the chunk that overflows the replay may be the last, and nothing would be
+        // forwarded: it is left to come. What came before is replayed.
+        if framing.unannounced && body.len() + FRAME > READ && !session.is_body_done() {
+            return Ok(Read::Begun(Bytes::new()));
         }
+        let Some(chunk) = session.read_request_body().await.map_err(broken)? else {
+            return Ok(Read::Whole(body.freeze()));
+        };
         body.extend_from_slice(&chunk);
+        if body.len() > READ {
+            return Ok(Read::Begun(body.freeze()));
+        }
     }
-    Ok(body.freeze())
 }

@@ -1,17 +1,22 @@
-//! The request's body on its way: counted, limited; a socket's frames followed.
+//! The request's body on its way: counted, limited, searched for its models while the permit is
+//! pending; a socket's frames followed.
+//!
+//! While it is pending the provider stays a chunk behind the caller. On a denial Pingora drops the
+//! provider's connection, which has seen an incomplete request.
 //!
 //! Never yields before the upgrade has happened: Pingora tears WebSocket upgrades down when this
 //! phase does.
 
 use super::ctx::{Ctx, Stage};
 use super::gateway::Gateway;
+use super::search;
 use crate::policy::{Code, Denial};
 use crate::session::connection::Cut;
 use crate::ws::close;
 use bytes::Bytes;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Takes note of a chunk.
 pub(super) async fn pass(
@@ -23,6 +28,9 @@ pub(super) async fn pass(
 ) -> Result<()> {
     let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
     let upgraded = session.was_upgraded();
+    if let Some(ahead) = &mut flight.ahead {
+        ahead.complete(body);
+    }
     if let Some(chunk) = body {
         ctx.note.bytes_in += chunk.len() as u64;
         flight.body += chunk.len() as u64;
@@ -36,16 +44,22 @@ pub(super) async fn pass(
         }
         if !upgraded && flight.body > flight.max_body {
             *body = None;
-            return refuse(ctx, Code::BodyTooLarge);
+            return refuse(ctx, Code::BodyTooLarge.into());
         }
         if upgraded && let Some(frames) = &mut flight.frames {
             let limit = ctx.snapshot.config.limits.max_ws_message;
             if frames.up.follow(chunk, limit).is_err() {
                 *body = None;
                 flight.entry.live().handle.cut(Cut::MessageTooBig);
-                return refuse(ctx, Code::MessageTooBig);
+                return refuse(ctx, Code::MessageTooBig.into());
             }
         }
+    }
+    if flight.ahead.is_some()
+        && let Err(denial) = look(gateway, ctx, body, end)
+    {
+        *body = None;
+        return refuse(ctx, denial);
     }
     let empty = body.as_ref().is_none_or(Bytes::is_empty);
     if end && upgraded && empty {
@@ -57,6 +71,39 @@ pub(super) async fn pass(
         // end is the beginning of the next request on the connection.
         *body = None;
     }
+    Ok(())
+}
+
+/// Searches a chunk, and puts the one before in its place; at the end decides, and lets all go.
+fn look(
+    gateway: &Gateway,
+    ctx: &mut Ctx,
+    body: &mut Option<Bytes>,
+    end: bool,
+) -> Result<(), Denial> {
+    let config = &ctx.snapshot.config;
+    let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
+    let Some(mut ahead) = flight.ahead.take() else { return Ok(()) };
+    // Pingora takes no body for its end, and writes nothing for an empty one.
+    let chunk = body.take().unwrap_or_default();
+    let before = ahead.take(chunk, |model| flight.permit.allows(config, model))?;
+    if !end {
+        flight.ahead = Some(ahead);
+        *body = Some(before);
+        return Ok(());
+    }
+    let (named, last) = ahead.finish()?;
+    let live = flight.entry.live();
+    flight.permit.decide(config, &live.reach.target(), named)?;
+    if let Some(permit) = flight.permit.decided() {
+        // Decided once: a second attempt replays what was decided.
+        let _ = live.reach.model.set(permit.model().map(Into::into));
+    }
+    // A changed grant could not be held against the model while nobody knew it.
+    if gateway.changes.load(Acquire) != ctx.changes && !gateway.still_allows(live) {
+        return Err(Code::TokenInvalid.into());
+    }
+    *body = Some(search::join(before, Some(last)));
     Ok(())
 }
 
@@ -78,9 +125,10 @@ async fn say_goodbye(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
-fn refuse(ctx: &mut Ctx, code: Code) -> Result<()> {
+fn refuse(ctx: &mut Ctx, denial: Denial) -> Result<()> {
+    let code = denial.code;
     if let Some(flight) = ctx.flight() {
-        flight.refusal = Some(Denial::from(code));
+        flight.refusal = Some(denial);
     }
     Error::e_explain(ErrorType::HTTPStatus(code.status()), code.as_str())
 }

@@ -45,6 +45,15 @@ pub(super) fn receive(
     let live = flight.entry.live();
     live.first_byte_due_ms.store(0, Relaxed);
     live.moved_ms.store(gateway.clock.steady_ms(), Relaxed);
+    if status < 400 && flight.ahead.is_some() {
+        // Whether it may be asked at all is not decided yet.
+        flight.refusal = Some(Denial::new(
+            Code::UpstreamUnreachable,
+            "the provider answered before it had the whole request",
+        ));
+        let code = Code::UpstreamUnreachable;
+        return Error::e_explain(ErrorType::HTTPStatus(code.status()), code.as_str());
+    }
     if status < 400 {
         return Ok(());
     }

@@ -28,6 +28,11 @@ pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     }
     let attempt = flight.attempts;
     flight.attempts += 1;
+    // Another attempt begins with the body's first byte.
+    flight.body = 0;
+    if let Some(ahead) = &mut flight.ahead {
+        ahead.reset();
+    }
     let reached = ctx.snapshot.upstreams.get(flight.provider).ok_or_else(fault)?;
     reached.upstream.peer(attempt, flight.at_once).await.map_err(|e| {
         Error::because(ErrorType::ConnectError, "looking the provider up", e).into_up()

@@ -8,8 +8,8 @@ use super::handle::Handle;
 use crate::token::Token;
 use parking_lot::Mutex;
 use slab::Slab;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 const SHARDS: usize = 16;
 
@@ -49,10 +49,10 @@ pub struct Reach {
     pub class: crate::policy::Class,
     /// The method.
     pub method: http::Method,
-    /// The model that was decided upon.
-    pub model: Option<Box<str>>,
-    /// Its grant had models, and let it pass without one.
-    pub modelless: bool,
+    /// The model that was decided upon, if any; nothing while that is pending.
+    pub model: OnceLock<Option<Box<str>>>,
+    /// Its grant had models.
+    pub scoped: bool,
 }
 
 impl Reach {

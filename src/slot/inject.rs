@@ -1,7 +1,7 @@
 //! Step 17's swap: the real key goes into exactly one slot.
 
 use super::place::Place;
-use crate::policy::Permit;
+use crate::policy::Pass;
 use crate::values::secret::Secret;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
@@ -23,13 +23,8 @@ pub enum Filled {
 ///
 /// # Errors
 /// `None` for a key that no header can hold; configuration refuses those.
-pub fn inject(
-    _permit: &Permit,
-    key: &Secret,
-    place: &Place,
-    query: Option<&str>,
-) -> Option<Filled> {
-    // The one exit of provider keys: a permit is at hand, and the request goes to the key's own
+pub fn inject(_permit: &Pass, key: &Secret, place: &Place, query: Option<&str>) -> Option<Filled> {
+    // The one exit of provider keys: a permit is at hand, decided or pending, and the request goes to the key's own
     // provider.
     let key = key.expose();
     Some(match place {

@@ -6,6 +6,9 @@ use crate::config::file::shape::Choice;
 use crate::config::{ModelChoice, Problems, SlotChoice};
 use http::HeaderName;
 
+/// A scanned body's names are kept so far.
+const LONGEST_MEMBER: usize = 128;
+
 /// Query parameters that are read as credentials.
 const QUERY_SLOTS: [&str; 3] = ["key", "api_key", "access_token"];
 
@@ -98,8 +101,8 @@ fn model(written: &Choice) -> Result<ModelChoice, String> {
     match written {
         Choice::Word(word) if word == "none" => Ok(ModelChoice::None),
         Choice::Entry(key, name) if key == "json" => {
-            if name.is_empty() {
-                return Err("the member's name is missing".to_owned());
+            if name.is_empty() || name.len() > LONGEST_MEMBER {
+                return Err("a member's name has 1 to 128 bytes".to_owned());
             }
             Ok(ModelChoice::Json(name.as_str().into()))
         }
