@@ -157,6 +157,89 @@ async fn a_body_that_grows_over_the_limit_is_cut_off() {
     }
 }
 
+const FORM: &str = "multipart/form-data; boundary=xyz";
+
+/// A form with a file of so many bytes between `before` and `after`.
+fn form(before: &str, file: usize, after: &str) -> Vec<u8> {
+    let head = "--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav\r\n\r\n";
+    let sound: Vec<u8> = (0..file).map(|n| (n * 31 % 251) as u8).collect();
+    [before.as_bytes(), head.as_bytes(), &sound, b"\r\n", after.as_bytes(), b"--xyz--\r\n"].concat()
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+}
+
+#[tokio::test]
+async fn a_form_s_model_is_found_before_and_behind_files_of_any_size() {
+    let model = field("model", "gpt-4o-mini");
+    for file in [10, 300_001] {
+        for way in WAYS {
+            let setup = Setup::with(&config()).await;
+            let post = |body: &[u8]| {
+                let request = setup.request("POST", "/v1/audio/transcriptions");
+                request.bearer(setup.token("scoped")).body(FORM, body)
+            };
+            let bodies = [form(&model, file, ""), form("", file, &model)];
+            for body in &bodies {
+                way.send(&setup, post(body)).await.assert_status(200);
+            }
+            let seen = setup.upstream.wait_for(2).await;
+            assert!(seen.iter().zip(&bodies).all(|(s, body)| s.complete && s.body == *body));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_may_not_pass_never_arrives_whole() {
+    let good = field("model", "gpt-4o-mini");
+    let cases = [
+        (field("model", "gpt-4o"), 403, "model_not_allowed"),
+        (String::new(), 403, "model_not_allowed"),
+        (field("Model", "gpt-4o-mini"), 403, "model_not_allowed"),
+        (format!("{good}{good}"), 400, "ambiguous_model"),
+        (format!("{good}{}", field("MODEL", "gpt-4o-mini")), 400, "ambiguous_model"),
+        (format!("{good}{}", field("tools[0][model]", "gpt-4o")), 403, "model_not_allowed"),
+        (format!("{good}{}", field("session", r#"{"model":"gpt-4o"}"#)), 403, "model_not_allowed"),
+        (good.replace("\"model\"", "\"model\"; filename=\"m\""), 400, "invalid_body"),
+        (good.replace("\"model\"", "\"model\"; filename*=utf-8''m"), 400, "invalid_body"),
+        (good.replace("--xyz\r\n", "--xyz\n"), 400, "invalid_body"),
+        (format!("{good}--xyz--\r\n{}", field("model", "gpt-4o")), 400, "invalid_body"),
+    ];
+    for file in [10, 300_001] {
+        for (fields, status, code) in &cases {
+            let setup = Setup::with(&config()).await;
+            let body = form("", file, fields);
+            let request = setup.request("POST", "/v1/images/edits").bearer(setup.token("scoped"));
+            let answer = request.body(FORM, &*body).sends_first().send().await;
+            answer.assert_denied(*status, code);
+            setup.assert_nothing_is_left_open().await;
+            if file < 65_536 {
+                assert!(setup.upstream.received().is_empty(), "{fields}: nothing was seen");
+                continue;
+            }
+            setup.upstream.wait_for_close().await;
+            let seen = setup.upstream.only_request();
+            assert!(!seen.complete && seen.body.len() < body.len(), "{fields}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_without_one_boundary_is_refused_before_it_is_read() {
+    let setup = Setup::with(&config()).await;
+    let body = form(&field("model", "gpt-4o-mini"), 300_001, "");
+    for bad in ["multipart/form-data", "multipart/form-data; boundary=xyz; boundary=abc"] {
+        let request = setup.request("POST", "/v1/images/edits").bearer(setup.token("scoped"));
+        let answer = request.body(bad, &*body).sends_first().send().await;
+        answer.assert_denied(400, "invalid_body");
+    }
+    let request = setup.request("POST", "/v1/images/edits").bearer(setup.token("scoped"));
+    let two = request.header("Content-Type", "application/json").body(FORM, &*body);
+    two.sends_first().send().await.assert_denied(400, "invalid_body");
+    assert!(setup.upstream.received().is_empty(), "the upstream saw nothing");
+}
+
 #[tokio::test]
 async fn tokens_without_models_are_not_searched() {
     let setup = Setup::with(&config()).await;

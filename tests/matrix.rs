@@ -52,6 +52,8 @@ struct Way {
     target: &'static str,
     body: Option<&'static str>,
     upgrade: bool,
+    /// The body is a form, and no JSON.
+    form: bool,
     /// The URL or the body names a model, to which a grant can be held.
     models: bool,
     /// The credential is an upload ticket of the token.
@@ -65,6 +67,11 @@ const UPGRADE: [(&str, &str); 4] = [
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
+const FORM: Option<&str> = Some(
+    "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n\
+     --b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nMODEL\r\n--b--\r\n",
+);
+
 const BODY: Option<&str> = Some(r#"{"model":"MODEL","stream":true}"#);
 
 /// Every way in. WebSockets stand where the provider has one and a grant with models can be held
@@ -72,6 +79,8 @@ const BODY: Option<&str> = Some(r#"{"model":"MODEL","stream":true}"#);
 const WAYS: &[Way] = &[
     way(Kind::OpenAi, "openai", "POST", "/v1/chat/completions", BODY),
     way(Kind::OpenAi, "openai", "POST", "/openai/v1/responses", BODY),
+    form(way(Kind::OpenAi, "openai", "POST", "/v1/audio/transcriptions", FORM)),
+    form(way(Kind::OpenAi, "openai", "POST", "/openai/v1/images/edits", FORM)),
     socket(Kind::OpenAi, "openai", "/v1/realtime?model=MODEL"),
     socket(Kind::OpenAi, "openai", "/openai/v1/realtime?model=MODEL"),
     way(Kind::Anthropic, "anthropic", "POST", "/v1/messages", BODY),
@@ -107,6 +116,11 @@ const fn by_ticket(way: Way) -> Way {
     Way { ticket: true, ..way }
 }
 
+/// A way whose body is a form.
+const fn form(way: Way) -> Way {
+    Way { form: true, ..way }
+}
+
 const fn way(
     kind: Kind,
     provider: &'static str,
@@ -114,20 +128,21 @@ const fn way(
     target: &'static str,
     body: Option<&'static str>,
 ) -> Way {
-    Way { kind, provider, method, target, body, upgrade: false, models: true, ticket: false }
-}
-
-const fn socket(kind: Kind, provider: &'static str, target: &'static str) -> Way {
     Way {
         kind,
         provider,
-        method: "GET",
+        method,
         target,
-        body: None,
-        upgrade: true,
+        body,
+        upgrade: false,
+        form: false,
         models: true,
         ticket: false,
     }
+}
+
+const fn socket(kind: Kind, provider: &'static str, target: &'static str) -> Way {
+    Way { upgrade: true, ..way(kind, provider, "GET", target, None) }
 }
 
 /// What is wrong with a request, and what it must get.
@@ -188,6 +203,9 @@ fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
         }
     }
     match way.body {
+        Some(body) if way.form => {
+            request.body("multipart/form-data; boundary=b", body.replace("MODEL", check.model))
+        }
         Some(body) => request.json(body.replace("MODEL", check.model)),
         None => request,
     }

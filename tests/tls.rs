@@ -116,7 +116,8 @@ async fn refusals_are_seen_behind_large_bodies_and_the_connection_goes_on() {
     };
     for _ in 0..3 {
         h2.send(body("ptk_unknown", 5 << 20)).await.assert_denied(401, "token_invalid");
-        h2.send(body(setup.token("scoped"), 5 << 20)).await.assert_denied(413, "body_too_large");
+        h2.send(body(setup.token("scoped"), 5 << 20)).await.assert_denied(400, "invalid_body");
+        h2.send(body(setup.token("scoped"), 7 << 20)).await.assert_denied(413, "body_too_large");
         h2.send(body(setup.token("free"), 7 << 20)).await.assert_denied(413, "body_too_large");
         let chunked = body(setup.token("free"), 7 << 20).chunked(9);
         h2.send(chunked).await.assert_denied(413, "body_too_large");

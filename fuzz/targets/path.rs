@@ -146,7 +146,6 @@ fn shown(places: &ModelPlaces<'_>) -> (Option<Vec<u8>>, Option<String>, String, 
         BodyPlaces::Json { main, configured, further } => {
             format!("{main:?} {configured:?} {further:?}")
         }
-        BodyPlaces::Multipart => "multipart".to_owned(),
         BodyPlaces::Frames => "frames".to_owned(),
     };
     (model, places.query.map(str::to_owned), body, places.expected)

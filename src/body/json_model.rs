@@ -72,6 +72,20 @@ impl<'a> Scanner<'a> {
         Self { parser: Parser::new(), members: Members::new(wanted) }
     }
 
+    /// Before the first byte of a document that stands `steps` below the top, where the paths that
+    /// `lead` there go on.
+    pub(super) fn inside(
+        further: &'static [&'static [&'static str]],
+        steps: usize,
+        lead: impl Fn(&[&str]) -> bool,
+    ) -> Self {
+        let mut members = Members::new(Wanted { main: &[], configured: None, further });
+        let paths = further.iter().enumerate().filter(|(_, path)| lead(path));
+        members.below = paths.fold(0, |all, (n, _)| all | bit(n));
+        members.above = steps;
+        Self { parser: Parser::new(), members }
+    }
+
     /// What has been found so far.
     pub fn found(&self) -> &Found {
         &self.members.found
@@ -97,7 +111,7 @@ impl<'a> Scanner<'a> {
 
 fn refused((stop, at): (Stop, u64)) -> Refused {
     match stop {
-        Stop::Syntax(what) => Refused::Syntax(format!("{what} in what begins at byte {at}")),
+        Stop::Syntax(what) => Refused::Syntax(format!("{what} at or behind byte {at}")),
         Stop::Duplicate => Refused::Duplicate,
         Stop::NotAName => Refused::NotAName,
         Stop::TooMany => Refused::TooMany,
@@ -113,6 +127,8 @@ struct Members<'a> {
     below: u32,
     /// By depth: the further paths that lead here.
     paths: [u32; LEVELS],
+    /// How many steps of them lead to the document itself.
+    above: usize,
     /// Main members that have been there, a bit each.
     seen: u32,
     found: Found,
@@ -132,7 +148,7 @@ impl<'a> Members<'a> {
         debug_assert!(further.len() <= 32 && further.iter().all(|p| p.len() < LEVELS), "too many");
         let below = further.iter().enumerate().fold(0, |all, (n, _)| all | bit(n));
         let (paths, found) = ([0; LEVELS], Found::default());
-        Self { wanted, next: Next::Other, below, paths, seen: 0, found }
+        Self { wanted, next: Next::Other, below, paths, above: 0, seen: 0, found }
     }
 
     /// The further paths that lead to the container at `depth`.
@@ -146,7 +162,8 @@ impl<'a> Members<'a> {
         if paths == 0 {
             return 0;
         }
-        let step = |path: &[&'static str]| path.get((depth as usize).checked_sub(1)?).copied();
+        let at = self.above + depth as usize;
+        let step = |path: &[&'static str]| path.get(at.checked_sub(1)?).copied();
         let all = self.wanted.further.iter().enumerate().filter(|(n, _)| paths & bit(*n) != 0);
         all.filter(|(_, path)| step(path).is_some_and(|wanted| same(wanted, name)))
             .fold(0, |fit, (n, _)| fit | bit(n))
@@ -155,9 +172,9 @@ impl<'a> Members<'a> {
     /// The next value is one to which `paths` lead.
     fn expect(&mut self, paths: u32, depth: u32) {
         self.below = paths;
+        let at = self.above + depth as usize;
         let mut all = self.wanted.further.iter().enumerate();
-        let ends =
-            paths != 0 && all.any(|(n, path)| paths & bit(n) != 0 && path.len() == depth as usize);
+        let ends = paths != 0 && all.any(|(n, path)| paths & bit(n) != 0 && path.len() == at);
         self.next = if ends { Next::Further } else { Next::Other };
     }
 
@@ -235,7 +252,7 @@ impl Look for Members<'_> {
 }
 
 /// A model's name: not empty, no blanks around it, no control characters in it.
-fn name(text: &[u8]) -> Option<&str> {
+pub(super) fn name(text: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(text).ok().filter(|_| text.len() <= LONGEST)?;
     let odd = text.is_empty() || text.trim() != text || text.chars().any(char::is_control);
     (!odd).then_some(text)

@@ -95,8 +95,7 @@ pub trait Request {
     /// # Errors
     /// 413, 415, 417.
     fn body(&mut self) -> Result<(), Denial>;
-    /// 12. Every place in which the request names a model; reads the body where it has to, and
-    /// says where that is still to come.
+    /// 12. Every place in which the request names a model; reads the body where it has to.
     ///
     /// # Errors
     /// 400, 415.

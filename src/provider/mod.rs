@@ -65,7 +65,8 @@ pub struct ModelPlaces<'a> {
 pub enum BodyPlaces<'a> {
     /// None.
     None,
-    /// JSON: top-level members that name the model, and paths (`tools[].model`) of further ones.
+    /// Top-level members that name the model, and paths (`tools[].model`) of further ones, in JSON
+    /// or as the fields of a form.
     Json {
         /// Top-level names, by the API.
         main: &'static [&'static str],
@@ -74,8 +75,6 @@ pub enum BodyPlaces<'a> {
         /// Further ones; `[]` goes into every element of an array.
         further: &'static [&'static [&'static str]],
     },
-    /// A field of a multipart body.
-    Multipart,
     /// Messages of a socket, each with its own; nothing in the URL stands for them.
     Frames,
 }

@@ -43,7 +43,7 @@ const POST_INFERENCE: [&str; 11] = [
     "/v1/score",
 ];
 
-/// Multipart bodies with a field `model`.
+/// Bodies that are forms, with a field `model`.
 const MULTIPART: [&str; 4] = [
     "/v1/audio/transcriptions",
     "/v1/audio/translations",
@@ -106,10 +106,12 @@ pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a>
         "/v1/responses" if method == Method::GET => {
             ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE }
         }
-        _ if MULTIPART.contains(&trimmed) || trimmed == "/v1/videos" => {
-            ModelPlaces { body: BodyPlaces::Multipart, expected: true, ..ModelPlaces::NONE }
+        _ if POST_INFERENCE.contains(&trimmed)
+            || MULTIPART.contains(&trimmed)
+            || trimmed == "/v1/videos" =>
+        {
+            ModelPlaces::in_json(FURTHER)
         }
-        _ if POST_INFERENCE.contains(&trimmed) => ModelPlaces::in_json(FURTHER),
         // Fine-tuning jobs, accepted calls and whatever comes: a model that is named is checked.
         _ if method == Method::POST => {
             ModelPlaces { expected: false, ..ModelPlaces::in_json(FURTHER) }

@@ -1,37 +1,48 @@
 //! Looking for models in a body: what is looked for, and how what was found becomes step 12's
 //! answer. Used at once where the body is at hand, and by [`Ahead`] while it passes.
 
-use crate::body::json_model::{Found, Refused, Scanner, Wanted};
+use crate::body::disposition;
+use crate::body::json_model::{self, Found, Refused, Wanted};
+use crate::body::multipart_model::{self, Broken};
 use crate::policy::{Code, Denial, model::Named};
 use crate::provider::BodyPlaces;
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
 /// A search that stands at one byte of a body.
 pub(super) struct Search<'a> {
     wanted: Wanted<'a>,
+    shape: Shape,
     scanner: Scanner<'a>,
-    says_json: bool,
+}
+
+/// What the headers say that the body is.
+#[derive(Clone)]
+enum Shape {
+    Json,
+    /// A form with this boundary.
+    Form(Box<str>),
+    /// Something else, which may be JSON all the same.
+    Other,
+}
+
+enum Scanner<'a> {
+    Json(json_model::Scanner<'a>),
+    Form(multipart_model::Scanner<'a>),
 }
 
 impl<'a> Search<'a> {
     /// What a body with these headers is searched for; `None` where there is nothing to look for.
     ///
     /// # Errors
-    /// 415 for what can't be read.
+    /// 415 for what can't be read, 400 for what can be read in two ways.
     pub(super) fn of(places: &BodyPlaces<'a>, headers: &HeaderMap) -> Result<Option<Self>, Denial> {
         let (main, configured, further) = match *places {
             BodyPlaces::None | BodyPlaces::Frames => return Ok(None),
-            BodyPlaces::Multipart => {
-                return Err(Denial::new(
-                    Code::UnsupportedBody,
-                    "this token is limited to certain models, and multipart bodies can't be searched for one yet",
-                ));
-            }
             BodyPlaces::Json { main, configured, further } => (main, configured, further),
         };
-        let plain = |e: &http::HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"identity");
+        let plain = |e: &HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"identity");
         if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
             return Err(Denial::new(
                 Code::UnsupportedBody,
@@ -39,18 +50,24 @@ impl<'a> Search<'a> {
             ));
         }
         let wanted = Wanted { main, configured: configured.map(Into::into), further };
-        Ok(Some(Self::begin(wanted, is_json(headers))))
+        Ok(Some(Self::begin(wanted, Shape::of(headers)?)))
     }
 
-    fn begin(wanted: Wanted<'a>, says_json: bool) -> Self {
-        Self { scanner: Scanner::new(wanted.clone()), wanted, says_json }
+    fn begin(wanted: Wanted<'a>, shape: Shape) -> Self {
+        let scanner = match &shape {
+            Shape::Form(boundary) => {
+                Scanner::Form(multipart_model::Scanner::new(boundary, wanted.clone()))
+            }
+            Shape::Json | Shape::Other => Scanner::Json(json_model::Scanner::new(wanted.clone())),
+        };
+        Self { wanted, shape, scanner }
     }
 
     /// The same search from the beginning, borrowing nothing.
     fn again(&self) -> Search<'static> {
         let Wanted { main, configured, further } = &self.wanted;
         let configured = configured.as_ref().map(|name| name.clone().into_owned().into());
-        Search::begin(Wanted { main, configured, further }, self.says_json)
+        Search::begin(Wanted { main, configured, further }, self.shape.clone())
     }
 
     /// Takes the next chunk.
@@ -58,8 +75,10 @@ impl<'a> Search<'a> {
     /// # Errors
     /// 400, 415.
     pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(), Denial> {
-        let says_json = self.says_json;
-        self.scanner.feed(chunk).map_err(|refused| denial(refused, says_json))
+        match &mut self.scanner {
+            Scanner::Json(scanner) => scanner.feed(chunk).map_err(|r| denial(r, &self.shape)),
+            Scanner::Form(scanner) => scanner.feed(chunk).map_err(|b| broken(b, &self.shape)),
+        }
     }
 
     /// The body has ended.
@@ -67,21 +86,56 @@ impl<'a> Search<'a> {
     /// # Errors
     /// 400, 415.
     pub(super) fn finish(self, named: &mut Named) -> Result<(), Denial> {
-        let found = self.scanner.finish().map_err(|refused| denial(refused, self.says_json))?;
+        let found = match self.scanner {
+            Scanner::Json(scanner) => scanner.finish().map_err(|r| denial(r, &self.shape))?,
+            Scanner::Form(scanner) => scanner.finish().map_err(|b| broken(b, &self.shape))?,
+        };
         found.main.into_iter().chain(found.others).for_each(|model| named.add(model));
         named.further.extend(found.further);
         Ok(())
     }
 
     fn found(&self) -> impl Iterator<Item = &str> {
-        let Found { main, others, further } = self.scanner.found();
+        let Found { main, others, further } = match &self.scanner {
+            Scanner::Json(scanner) => scanner.found(),
+            Scanner::Form(scanner) => scanner.found(),
+        };
         main.iter().chain(others).chain(further).map(|model| &**model)
     }
 }
 
-fn denial(refused: Refused, says_json: bool) -> Denial {
+impl Shape {
+    fn of(headers: &HeaderMap) -> Result<Self, Denial> {
+        let invalid = |why: &'static str| Denial::new(Code::InvalidBody, why);
+        let mut types = headers.get_all(CONTENT_TYPE).iter();
+        let Some(first) = types.next() else { return Ok(Self::Json) };
+        if types.next().is_some() {
+            return Err(invalid("the request has two Content-Type fields"));
+        }
+        let Ok(text) = first.to_str() else { return Ok(Self::Other) };
+        let essence = text.split(';').next().unwrap_or_default().trim().as_bytes();
+        if essence.eq_ignore_ascii_case(b"multipart/form-data") {
+            return Ok(Self::Form(disposition::boundary(text).map_err(invalid)?.into()));
+        }
+        let suffix = essence.last_chunk::<5>().is_some_and(|s| s.eq_ignore_ascii_case(b"+json"));
+        let json = suffix || essence.eq_ignore_ascii_case(b"application/json");
+        Ok(if json { Self::Json } else { Self::Other })
+    }
+}
+
+fn broken(broken: Broken, shape: &Shape) -> Denial {
+    match broken {
+        Broken::Form(why) => Denial::new(
+            Code::InvalidBody,
+            format!("the body is no form that can be relied upon: {why}"),
+        ),
+        Broken::Model(refused) => denial(refused, shape),
+    }
+}
+
+fn denial(refused: Refused, shape: &Shape) -> Denial {
     match refused {
-        Refused::Syntax(_) if !says_json => Denial::new(
+        Refused::Syntax(_) if matches!(shape, Shape::Other) => Denial::new(
             Code::UnsupportedBody,
             "the body is not JSON; the model can't be found in it",
         ),
@@ -97,14 +151,6 @@ fn denial(refused: Refused, says_json: bool) -> Denial {
             "the model in the body is not a plain name: a string of at most 512 bytes without blanks around it or control characters",
         ),
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_none_or(|t| {
-        let essence = t.split(';').next().unwrap_or_default().trim().as_bytes();
-        let suffix = essence.last_chunk::<5>().is_some_and(|s| s.eq_ignore_ascii_case(b"+json"));
-        suffix || essence.eq_ignore_ascii_case(b"application/json")
-    })
 }
 
 /// A body that goes to the provider while it is searched: always a chunk behind, so that its end
