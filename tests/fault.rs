@@ -270,3 +270,30 @@ async fn a_denied_head_has_no_body_and_the_connection_goes_on() {
     raw.send(setup.request("GET", "/v1/models").bearer(setup.token("free")).to_bytes()).await;
     raw.read_response().await.assert_status(400);
 }
+
+#[tokio::test]
+async fn bytes_behind_an_answer_never_reach_the_next_caller() {
+    let setup = Setup::all().await;
+    let stray = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let last = "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+    for (method, wire) in [
+        ("GET", format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{{}}{stray}")),
+        ("GET", format!("HTTP/1.1 200 OK\r\n{last}\r\n{stray}")),
+        ("GET", format!("HTTP/1.1 200 OK\r\n{last}x-trailer: 1\r\n\r\n{stray}")),
+        ("GET", format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{last}\r\n{stray}")),
+        ("GET", format!("HTTP/1.1 204 No Content\r\ncontent-length: 42\r\n\r\n{stray}")),
+        ("GET", format!("HTTP/1.1 304 Not Modified\r\ncontent-length: 42\r\n\r\n{stray}")),
+        ("GET", format!("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n{stray}")),
+        ("HEAD", format!("HTTP/1.1 200 OK\r\ncontent-length: 42\r\n\r\n{stray}")),
+        ("HEAD", format!("HTTP/1.1 404 Not Found\r\ncontent-length: 42\r\n\r\n{stray}")),
+    ] {
+        setup.upstream.answer_next(Answer::raw(wire.clone()).endless());
+        let first = setup.request(method, "/v1/models").bearer(setup.token("free")).send().await;
+        assert!(!first.text().contains("evil"), "{wire:?}: {}", first.text());
+        for _ in 0..2 {
+            let next = setup.request("GET", "/v1/models").bearer(setup.token("scoped"));
+            assert_eq!(next.send().await.text(), r#"{"ok":true}"#, "behind {wire:?}");
+        }
+    }
+    setup.assert_nothing_is_left_open().await;
+}
