@@ -22,8 +22,9 @@ use keygate::provider::{self, Api, BodyPlaces};
 use keygate::proxy::canonical;
 use keygate::slot::extract;
 use keygate::slot::place::QueryNames;
+use keygate::token::client::Clients;
 use keygate::token::index::{Entry, Index};
-use keygate::token::{GrantSource, Token, opaque};
+use keygate::token::{GrantSource, Presented, Token, opaque};
 use keygate::values::clock::Clock;
 use keygate::values::ids::TokenDigest;
 use keygate::values::net::AddressKey;
@@ -63,9 +64,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = config::parse_with(CONFIG, &|_| Ok(Secret::new("sk-not-a-real-key")))?;
     let world = World { routes: Table::new(&config), config };
     let (index, requests) = tokens()?;
+    let clients = Clients::new();
     let (failed_auth, clock) = (FailedAuth::new(), Clock::system());
-    let rules =
-        Rules { config: &world.config, index: &index, failed_auth: &failed_auth, clock: &clock };
+    let rules = Rules {
+        config: &world.config,
+        index: &index,
+        clients: &clients,
+        failed_auth: &failed_auth,
+        clock: &clock,
+    };
     let median = timing::median_ns(requests.len(), || {
         for request in &requests {
             let mut asked = Asked::new(black_box(request), &world);
@@ -96,6 +103,7 @@ fn tokens() -> Result<Known, Box<dyn Error>> {
             digest: TokenDigest::of(token.as_bytes()),
             expires_at: Expiry::read(Some("2099-01-01T00:00:00Z")),
             disabled: false,
+            may_mint: false,
             grant: GrantSource::Policy("bench".into()),
         });
         let request = Request::post("/v1/chat/completions")
@@ -207,7 +215,11 @@ impl policy::Request for Asked<'_> {
         Ok(())
     }
 
-    fn extract(&mut self) -> Result<TokenDigest, Denial> {
+    fn is_public(&self) -> bool {
+        false
+    }
+
+    fn extract(&mut self) -> Result<Presented, Denial> {
         let (provider, _) = self.reached()?;
         let names = QueryNames(provider.query_slots.as_deref());
         extract::extract(self.request.headers(), self.request.uri().query(), names)
@@ -268,6 +280,10 @@ impl policy::Request for Asked<'_> {
             named.further = found.further;
         }
         Ok(named)
+    }
+
+    async fn spend(&mut self, _: &Arc<Token>, _: u32) -> Result<(), Denial> {
+        Ok(())
     }
 
     fn key(&mut self) -> Result<(), Denial> {

@@ -7,8 +7,10 @@
 pub mod concurrency;
 pub mod denial;
 pub mod failed_auth;
+pub mod holder;
 pub mod model;
 pub mod origin;
+pub mod own;
 pub mod permit;
 pub mod rate;
 pub mod scope;
@@ -19,15 +21,15 @@ pub use permit::Permit;
 pub use step::Step;
 
 use crate::config::Config;
+use crate::token::client::Clients;
 use crate::token::index::Index;
-use crate::token::{GrantSource, Token};
+use crate::token::{GrantSource, Presented, Token};
 use crate::values::clock::Clock;
-use crate::values::grant::{Grant, RateLimit};
-use crate::values::ids::TokenDigest;
+use crate::values::grant::Grant;
 use crate::values::net::AddressKey;
+pub use holder::{Holder, still_allowed};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// What a path is, by its provider's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,11 +75,13 @@ pub trait Request {
     /// # Errors
     /// 404; 400 for what only this provider's paths may not hold.
     fn route(&mut self) -> Result<(), Denial>;
+    /// 6. Whether this is a public endpoint of keygate's own, for which no token is needed.
+    fn is_public(&self) -> bool;
     /// 7. Finds the token.
     ///
     /// # Errors
     /// 401 without, 400 with two different ones.
-    fn extract(&mut self) -> Result<TokenDigest, Denial>;
+    fn extract(&mut self) -> Result<Presented, Denial>;
     /// The caller's address, as limits count it.
     fn client(&self) -> AddressKey;
     /// Told whose request it is, once that is known.
@@ -96,6 +100,15 @@ pub trait Request {
     /// # Errors
     /// 400, 413, 415.
     fn models(&mut self) -> impl Future<Output = Result<model::Named, Denial>> + Send;
+    /// 14. Takes one of the connections that `token` may open.
+    ///
+    /// # Errors
+    /// 401 where none is left, 503.
+    fn spend(
+        &mut self,
+        token: &Arc<Token>,
+        uses: u32,
+    ) -> impl Future<Output = Result<(), Denial>> + Send;
     /// 17. Chooses the key.
     ///
     /// # Errors
@@ -110,6 +123,8 @@ pub struct Rules<'a> {
     pub config: &'a Config,
     /// Known tokens.
     pub index: &'a Index,
+    /// Known client tokens.
+    pub clients: &'a Clients,
     /// Failures by address.
     pub failed_auth: &'a failed_auth::FailedAuth,
     /// Time.
@@ -121,6 +136,10 @@ pub struct Rules<'a> {
 pub enum Verdict {
     /// A CORS preflight: answer it, forward nothing.
     Preflight,
+    /// A public endpoint of keygate's own.
+    Public,
+    /// Mint a client token; forward nothing.
+    Mint(Permit),
     /// Go on.
     Permit(Permit),
 }
@@ -138,43 +157,59 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         return Ok(Verdict::Preflight);
     }
     request.route().map_err(|d| d.at(Step::Route))?;
-    let digest = request.extract().map_err(|d| d.at(Step::Extraction))?;
+    if request.is_public() {
+        return Ok(Verdict::Public);
+    }
+    let presented = request.extract().map_err(|d| d.at(Step::Extraction))?;
     let now_ms = rules.clock.wall_ms();
-    let token = authenticate(rules, &digest, request.client(), now_ms)
+    let holder = authenticate(rules, &presented, request.client(), now_ms)
         .map_err(|d| d.at(Step::Authentication))?;
-    request.authenticated(&token);
-    let limits = Limits::of(rules.config, &token);
-    let grant = granted(rules.config, &token).map_err(|d| d.at(Step::Authentication))?;
-    scope::check(grant, &request.scope()).map_err(|d| d.at(Step::Scope))?;
-    origin::check(grant, &request.origin()).map_err(|d| d.at(Step::Origin))?;
+    request.authenticated(&holder.token);
+    let bounds = holder.bounds(rules.config).map_err(|d| d.at(Step::Authentication))?;
+    bounds.each(|b| scope::check(b.grant, b.inference_only, &request.scope()), Step::Scope)?;
+    bounds.each(|b| origin::check(b.grant, &request.origin()), Step::Origin)?;
     request.body().map_err(|d| d.at(Step::Body))?;
-    let model = if grant.models.is_some() {
+    let mints = request.scope().class == Class::Minting;
+    let model = if bounds.name_models() && !mints {
         let named = request.models().await.map_err(|d| d.at(Step::Model))?;
-        model::check(grant, &request.scope(), named).map_err(|d| d.at(Step::Model))?
+        bounds.each(|b| model::check(b.grant, &request.scope(), &named), Step::Model)?;
+        model::decided(named)
     } else {
         // A grant without models pays nothing for them.
         None
     };
-    rate::take(&token.counters, limits.rate, rules.clock.steady_ms())
-        .map_err(|d| d.at(Step::Rate))?;
-    let in_flight = concurrency::enter(&token.counters, limits.concurrency)
-        .map_err(|d| d.at(Step::Concurrency))?;
+    let steady_ms = rules.clock.steady_ms();
+    holder.take_rate(rules.config, steady_ms).map_err(|d| d.at(Step::Rate))?;
+    let in_flight = holder.enter(rules.config).map_err(|d| d.at(Step::Concurrency))?;
     // Step::Budget: the reservation has its place here.
-    // Step::Own: keygate's own endpoints answer here.
+    if mints {
+        own::may_mint(&holder.token).map_err(|d| d.at(Step::Own))?;
+    } else if let Some(uses) = holder.token.client.as_ref().and_then(|c| c.uses) {
+        request.spend(&holder.token, uses).await.map_err(|d| d.at(Step::Concurrency))?;
+    }
+    let ends = bounds.ends(&holder.token);
+    holder.used(now_ms);
+    let permit = Permit::new(holder.token, model, in_flight, ends);
+    if mints {
+        return Ok(Verdict::Mint(permit));
+    }
     request.key().map_err(|d| d.at(Step::Key))?;
-    token.counters.last_used_ms.store(now_ms, Relaxed);
-    Ok(Verdict::Permit(Permit::new(token, model, in_flight)))
+    Ok(Verdict::Permit(permit))
 }
 
 /// Step 8. The lookup comes first: a valid token passes whatever its address did before.
 fn authenticate(
     rules: Rules<'_>,
-    digest: &TokenDigest,
+    presented: &Presented,
     client: AddressKey,
     now_ms: u64,
-) -> Result<Arc<Token>, Denial> {
-    let known = rules.index.lookup(digest).filter(|token| !token.disabled);
-    let Some(token) = known else {
+) -> Result<Holder, Denial> {
+    let found = match rules.index.lookup(&presented.digest) {
+        None => rules.clients.find(presented, rules.config, now_ms),
+        found => found,
+    };
+    let holder = found.and_then(|token| Holder::of(token, rules.index));
+    let Some(holder) = holder.filter(Holder::is_enabled) else {
         let limit = rules.config.limits.failed_auth;
         return Err(match rules.failed_auth.count(client, limit, rules.clock.steady_ms()) {
             Ok(()) => Code::TokenInvalid.into(),
@@ -184,10 +219,10 @@ fn authenticate(
             },
         });
     };
-    if token.expires_at.is_over(now_ms) {
+    if holder.has_expired(now_ms) {
         return Err(Code::TokenExpired.into());
     }
-    Ok(token)
+    Ok(holder)
 }
 
 /// The grant that bounds `token` under this configuration.
@@ -206,12 +241,6 @@ pub fn granted<'a>(config: &'a Config, token: &'a Token) -> Result<&'a Grant, De
     }
 }
 
-/// Whether a session that passed before may go on: its token is there, and its grant still
-/// reaches what it reached.
-pub fn still_allowed(config: &Config, token: &Token, target: &scope::Target<'_>) -> bool {
-    !token.disabled && granted(config, token).is_ok_and(|grant| scope::check(grant, target).is_ok())
-}
-
 static UNRESTRICTED: Grant = Grant {
     providers: None,
     methods: None,
@@ -221,27 +250,6 @@ static UNRESTRICTED: Grant = Grant {
     allow_missing_origin: false,
     rate_limit: None,
     concurrency: None,
+    max_session: None,
+    end_at_expiry: false,
 };
-
-/// The limits in force: an inline grant inherits what it leaves out from the default policy.
-struct Limits {
-    rate: Option<RateLimit>,
-    concurrency: Option<u32>,
-}
-
-impl Limits {
-    fn of(config: &Config, token: &Token) -> Self {
-        let none = Self { rate: None, concurrency: None };
-        let of = |grant: &Grant| Self { rate: grant.rate_limit, concurrency: grant.concurrency };
-        match &token.grant {
-            GrantSource::Inline(grant) => {
-                let fallback = config.default_policy.as_deref().map_or(none, of);
-                Self {
-                    rate: grant.rate_limit.or(fallback.rate),
-                    concurrency: grant.concurrency.or(fallback.concurrency),
-                }
-            }
-            _ => granted(config, token).map_or(none, of),
-        }
-    }
-}

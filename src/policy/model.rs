@@ -17,16 +17,17 @@ pub struct Named {
     pub expected: bool,
 }
 
-/// Holds what was found against the grant; gives the model that was decided upon.
+/// The model that was decided upon.
+pub(super) fn decided(mut named: Named) -> Option<Box<str>> {
+    (!named.models.is_empty()).then(|| named.models.swap_remove(0))
+}
+
+/// Holds what was found against the grant.
 ///
 /// # Errors
 /// `ambiguous_model` when places disagree, `model_not_allowed`.
-pub(super) fn check(
-    grant: &Grant,
-    target: &Target<'_>,
-    mut named: Named,
-) -> Result<Option<Box<str>>, Denial> {
-    let Some(allowed) = &grant.models else { return Ok(named.models.into_iter().next()) };
+pub(super) fn check(grant: &Grant, target: &Target<'_>, named: &Named) -> Result<(), Denial> {
+    let Some(allowed) = &grant.models else { return Ok(()) };
     let fits = |model: &str| {
         // `models/x`, as Gemini's bodies say it, and `x` are the same model.
         let name = model.strip_prefix("models/").unwrap_or(model);
@@ -44,13 +45,13 @@ pub(super) fn check(
     if !found {
         let by_nature = target.class == Class::ModelList
             || (!named.expected && scope::names(grant, target.path));
-        return if by_nature { Ok(None) } else { Err(unnamed()) };
+        return if by_nature { Ok(()) } else { Err(unnamed()) };
     }
     if named.expected && named.models.is_empty() {
         return Err(unnamed());
     }
     if named.models.iter().chain(&named.further).all(|model| fits(model)) {
-        Ok(if named.models.is_empty() { None } else { Some(named.models.swap_remove(0)) })
+        Ok(())
     } else {
         Err(Code::ModelNotAllowed.into())
     }
@@ -87,7 +88,7 @@ mod tests {
         let boxed = |l: &[&str]| l.iter().map(|m| (*m).into()).collect();
         let named = Named { models: boxed(models), further: boxed(further), expected };
         let target = Target { provider: "p", path: "/v1/x", class, method: &Method::POST };
-        check(&grant.read().unwrap(), &target, named).map(|_| ()).map_err(|d| d.code)
+        check(&grant.read().unwrap(), &target, &named).map_err(|d| d.code)
     }
 
     #[test]

@@ -10,12 +10,33 @@ pub struct Permit {
     token: Arc<Token>,
     model: Option<Box<str>>,
     in_flight: InFlight,
+    above: Option<InFlight>,
+    ends: Ends,
+}
+
+/// When a session ends, however it is going.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// After so long.
+    pub after: Option<std::time::Duration>,
+    /// At this instant (wall clock, milliseconds).
+    pub at_ms: Option<u64>,
 }
 
 impl Permit {
     /// Private to the gate.
-    pub(super) fn new(token: Arc<Token>, model: Option<Box<str>>, in_flight: InFlight) -> Self {
-        Self { token, model, in_flight }
+    pub(super) fn new(
+        token: Arc<Token>,
+        model: Option<Box<str>>,
+        (in_flight, above): (InFlight, Option<InFlight>),
+        ends: Ends,
+    ) -> Self {
+        Self { token, model, in_flight, above, ends }
+    }
+
+    /// When what it admits must end.
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// Whose it is.
@@ -31,5 +52,6 @@ impl Permit {
     /// Lets the place under the concurrency limit go before the permit itself is dropped.
     pub fn release(&mut self) {
         self.in_flight.release();
+        self.above = None;
     }
 }

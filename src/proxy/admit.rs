@@ -4,9 +4,10 @@
 use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
-use super::{forwarded, models, reject};
+use super::{forwarded, models, own, reject};
 use crate::config::Provider;
 use crate::cors;
+use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
@@ -14,10 +15,10 @@ use crate::session::handle::Handle;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
-use crate::token::Token;
-use crate::values::ids::TokenDigest;
+use crate::token::mint::shape::Shape;
+use crate::token::{Presented, Token};
 use crate::values::net::AddressKey;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use std::net::IpAddr;
@@ -30,10 +31,11 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     keep_alive(gateway, session);
     let (verdict, asked) = {
         let secure = ctx.is_secure();
-        let mut asked = Asked::new(session, &snapshot, &mut ctx.note, secure);
+        let mut asked = Asked::new(gateway, session, &snapshot, &mut ctx.note, secure);
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
+            clients: &gateway.clients,
             failed_auth: &gateway.failed_auth,
             clock: &gateway.clock,
         };
@@ -43,6 +45,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     ctx.continued = asked.continued;
     match verdict {
         Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
+        Ok(Verdict::Public) => own::jwks(gateway, session, ctx).await,
+        Ok(Verdict::Mint(permit)) => own::mint(gateway, session, ctx, asked, permit).await,
         Ok(Verdict::Permit(permit)) => {
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
@@ -91,7 +95,8 @@ fn enter(
 ) {
     let config = &ctx.snapshot.config;
     let Some(provider) = config.providers.get(asked.route.provider) else { return };
-    let scoped = policy::granted(config, permit.token()).is_ok_and(|g| g.models.is_some());
+    let scoped = policy::Holder::of(permit.token().clone(), &gateway.index)
+        .is_some_and(|holder| holder.bounds(config).is_ok_and(|b| b.name_models()));
     let now = gateway.clock.steady_ms();
     let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
     let live = Live {
@@ -106,6 +111,7 @@ fn enter(
         },
         handle,
         started_ms: now,
+        ends: permit.ends(),
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
     };
@@ -132,20 +138,22 @@ fn enter(
 }
 
 /// What admission found out about a request.
-struct Answers {
+pub(super) struct Answers {
     route: Route,
     class: Class,
     decoded: Box<str>,
-    framing: Framing,
+    pub(super) framing: Framing,
     trusted: bool,
     scheme: &'static str,
-    expects_continue: bool,
-    continued: bool,
-    max_body: u64,
+    pub(super) expects_continue: bool,
+    pub(super) continued: bool,
+    pub(super) max_body: u64,
+    pub(super) own: Option<Own>,
 }
 
 /// The session, as the gate sees it.
 struct Asked<'a> {
+    gateway: &'a Gateway,
     session: &'a mut Session,
     snapshot: &'a Snapshot,
     note: &'a mut Note,
@@ -155,6 +163,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(
+        gateway: &'a Gateway,
         session: &'a mut Session,
         snapshot: &'a Snapshot,
         note: &'a mut Note,
@@ -178,8 +187,9 @@ impl<'a> Asked<'a> {
             expects_continue: false,
             continued: false,
             max_body: snapshot.config.limits.max_body,
+            own: None,
         };
-        Self { session, snapshot, note, peer, found }
+        Self { gateway, session, snapshot, note, peer, found }
     }
 
     fn end(self) -> Answers {
@@ -198,6 +208,16 @@ impl<'a> Asked<'a> {
     /// The provider's path as it is on the wire.
     fn raw_path(&self) -> &str {
         self.session.req_header().uri.path().get(self.found.route.skip..).unwrap_or_default()
+    }
+
+    /// It leads to no provider, whatever its path says.
+    fn is_own(&mut self, own: Own) {
+        self.found.own = Some(own);
+        if let Own::Mint(shape) = own {
+            self.found.class = Class::Minting;
+            self.found.max_body = own::MAX_BODY.min(self.found.max_body);
+            self.note.dialect = Some(own::dialect(shape));
+        }
     }
 
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
@@ -240,6 +260,11 @@ impl policy::Request for Asked<'_> {
     fn route(&mut self) -> Result<(), Denial> {
         let request = self.session.req_header();
         let path = request.uri.path();
+        if let Some(own) = own::at(&request.method, path)? {
+            self.found.decoded = path.into();
+            self.is_own(own);
+            return Ok(());
+        }
         let extra = usize::from(path.starts_with(canonical::DOUBLE_SLASH));
         let seen = path.get(extra..).unwrap_or_default();
         let version = self.found.framing.anthropic_version;
@@ -267,16 +292,25 @@ impl policy::Request for Asked<'_> {
             (reached.api.class)(provider, &self.session.req_header().method, &path)
         };
         let upload = (reached.api.upload)(&path);
+        let mints = class == Class::Minting && self.session.req_header().method == Method::POST;
+        let shape = if mints { Shape::of(path.trimmed()) } else { None };
         let decoded = path.decoded().into();
         self.found.class = class;
         self.found.decoded = decoded;
         if upload {
             self.found.max_body = self.snapshot.config.limits.max_upload;
         }
+        if let Some(shape) = shape {
+            self.is_own(Own::Mint(shape));
+        }
         Ok(())
     }
 
-    fn extract(&mut self) -> Result<TokenDigest, Denial> {
+    fn is_public(&self) -> bool {
+        self.found.own == Some(Own::Jwks)
+    }
+
+    fn extract(&mut self) -> Result<Presented, Denial> {
         let names = self.reached().and_then(|(provider, _)| provider.query_slots.as_deref());
         let request = self.session.req_header();
         extract::extract(&request.headers, request.uri.query(), QueryNames(names))
@@ -338,6 +372,10 @@ impl policy::Request for Asked<'_> {
             sent.map_err(|_| Denial::new(Code::InvalidBody, "the connection broke"))?;
         }
         models::collect(provider, &places, self.session, body).await
+    }
+
+    async fn spend(&mut self, token: &Arc<Token>, uses: u32) -> Result<(), Denial> {
+        self.gateway.spend(token, uses).await
     }
 
     fn key(&mut self) -> Result<(), Denial> {

@@ -6,7 +6,7 @@
 
 use super::place::{QueryNames, TOKEN_HEADERS, pairs, protocol_token};
 use crate::policy::{Code, Denial};
-use crate::values::ids::TokenDigest;
+use crate::token::Presented;
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use percent_encoding::percent_decode_str;
@@ -21,7 +21,7 @@ pub fn extract(
     headers: &HeaderMap,
     query: Option<&str>,
     names: QueryNames<'_>,
-) -> Result<TokenDigest, Denial> {
+) -> Result<Presented, Denial> {
     let mut found = Found(None);
     let (mut authorized, mut protocols) = (false, false);
     // One walk instead of a lookup per slot.
@@ -57,7 +57,7 @@ pub fn extract(
         }
     }
     match found.0 {
-        Some(token) => Ok(TokenDigest::of(&token)),
+        Some(token) => Ok(Presented::of(&token)),
         None => Err(Code::TokenMissing.into()),
     }
 }
@@ -121,6 +121,7 @@ pub(crate) fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::ids::TokenDigest;
 
     fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -131,7 +132,7 @@ mod tests {
     }
 
     fn found(headers: &[(&'static str, &str)], query: Option<&str>) -> Result<TokenDigest, Code> {
-        extract(&map(headers), query, QueryNames(None)).map_err(|d| d.code)
+        extract(&map(headers), query, QueryNames(None)).map(|p| p.digest).map_err(|d| d.code)
     }
 
     #[test]

@@ -14,9 +14,13 @@ use std::sync::Arc;
 /// Tokens by digest.
 pub type Map = HashMap<TokenDigest, Arc<Token>, BuildHasherDefault<First8>>;
 
+type Ids = HashMap<Arc<str>, Arc<Token>>;
+
 /// The live index.
 pub struct Index {
     map: ArcSwap<Map>,
+    /// The same tokens by id, for what was minted by them.
+    ids: ArcSwap<Ids>,
     parts: Mutex<Parts>,
 }
 
@@ -40,6 +44,8 @@ pub struct Entry {
     pub expires_at: crate::values::timestamp::Expiry,
     /// See [`Token::disabled`].
     pub disabled: bool,
+    /// See [`Token::may_mint`].
+    pub may_mint: bool,
     /// See [`Token::grant`].
     pub grant: GrantSource,
 }
@@ -47,12 +53,21 @@ pub struct Entry {
 impl Index {
     /// An index without tokens.
     pub fn new() -> Self {
-        Self { map: ArcSwap::from_pointee(Map::default()), parts: Mutex::default() }
+        Self {
+            map: ArcSwap::from_pointee(Map::default()),
+            ids: ArcSwap::from_pointee(Ids::default()),
+            parts: Mutex::default(),
+        }
     }
 
     /// The token with this digest, disabled or expired ones too.
     pub fn lookup(&self, digest: &TokenDigest) -> Option<Arc<Token>> {
         self.map.load().get(digest).cloned()
+    }
+
+    /// The token with this id, disabled or expired ones too.
+    pub fn by_id(&self, id: &str) -> Option<Arc<Token>> {
+        self.ids.load().get(id).cloned()
     }
 
     /// How many tokens are known.
@@ -70,7 +85,7 @@ impl Index {
         let mut parts = self.parts.lock();
         let tokens = parts.make(entries);
         parts.fixed = tokens;
-        self.map.store(Arc::new(parts.build()));
+        self.publish(&mut parts);
     }
 
     /// Puts the store's tokens in place of the former ones.
@@ -78,7 +93,13 @@ impl Index {
         let mut parts = self.parts.lock();
         let tokens = parts.make(entries);
         parts.stored = tokens;
-        self.map.store(Arc::new(parts.build()));
+        self.publish(&mut parts);
+    }
+
+    fn publish(&self, parts: &mut Parts) {
+        let map = parts.build();
+        self.ids.store(Arc::new(map.values().map(|t| (t.id.clone(), t.clone())).collect()));
+        self.map.store(Arc::new(map));
     }
 
     /// Ids and last use of stored tokens used since `after_ms` (wall clock).
@@ -113,8 +134,10 @@ impl Parts {
                     digest: e.digest,
                     expires_at: e.expires_at,
                     disabled: e.disabled,
+                    may_mint: e.may_mint,
                     grant: e.grant,
                     counters,
+                    client: None,
                 })
             })
             .collect()

@@ -5,6 +5,7 @@
 //! [`explain`] gives it line, column, path and remedy. Values that are text here (durations,
 //! sizes, addresses, names) are judged in [`super::resolve`], all of them at once.
 
+pub(crate) mod client;
 mod explain;
 pub(crate) mod later;
 mod place;
@@ -51,9 +52,9 @@ pub(crate) struct File {
     #[serde(deserialize_with = "optional_list")]
     pub(crate) tokens: Option<Vec<Token>>,
     #[serde(deserialize_with = "optional")]
-    pub(crate) client_tokens: Option<later::ClientTokens>,
+    pub(crate) client_tokens: Option<client::ClientTokens>,
     #[serde(deserialize_with = "optional_list")]
-    pub(crate) issuers: Option<Vec<later::Issuer>>,
+    pub(crate) issuers: Option<Vec<client::Issuer>>,
     #[serde(deserialize_with = "optional")]
     pub(crate) prices: Option<String>,
 }

@@ -30,9 +30,9 @@ pub(crate) struct Policy {
     #[serde(deserialize_with = "optional")]
     pub(crate) budget: Option<later::Budget>,
     #[serde(deserialize_with = "optional")]
-    pub(crate) max_session: Option<String>,
+    max_session: Option<String>,
     #[serde(deserialize_with = "optional")]
-    pub(crate) end_at_expiry: Option<bool>,
+    end_at_expiry: Option<bool>,
 }
 
 impl Policy {
@@ -47,6 +47,8 @@ impl Policy {
             allow_missing_origin: self.allow_missing_origin,
             rate_limit: self.rate_limit,
             concurrency: self.concurrency,
+            max_session: self.max_session,
+            end_at_expiry: self.end_at_expiry,
         }
     }
 }

@@ -20,6 +20,7 @@ fn record(name: &str) -> Record {
         created_at: 1_700_000_000_123,
         expires_at: None,
         disabled: false,
+        may_mint: false,
         policy: None,
         grant: None,
         last_used_at: None,
@@ -98,6 +99,7 @@ fn a_change_touches_what_it_names_and_nothing_else() {
         name: Some("b".into()),
         expires_at: Some(Some("2099-01-01T00:00:00Z".into())),
         disabled: Some(true),
+        may_mint: Some(true),
         policy: Some(None),
         grant: Some(Some(grant())),
     };
@@ -106,6 +108,7 @@ fn a_change_touches_what_it_names_and_nothing_else() {
         name: "b".into(),
         expires_at: Some("2099-01-01T00:00:00Z".into()),
         disabled: true,
+        may_mint: true,
         policy: None,
         grant: Some(Ok(grant())),
         ..before.clone()
