@@ -235,6 +235,26 @@ async fn secrets_and_auth_tokens_have_their_providers_shapes() {
 }
 
 #[tokio::test]
+async fn a_live_session_with_an_auth_token_uses_the_ordinary_method_and_slot() {
+    let setup = Setup::with(CONFIG).await;
+    let name = asked(&setup, "server", "/v1alpha/auth_tokens", "{}").await.json();
+    setup.upstream.answer(Answer::websocket());
+    let service = "/ws/google.ai.generativelanguage.v1alpha.GenerativeService";
+    let target =
+        format!("{service}.BidiGenerateContentConstrained?access_token={}", text(&name, "name"));
+    let (mut socket, _) = ws::connect(setup.addr(), &target, &[], &[]).await.expect("it opens");
+    socket.say("hi").await;
+    assert_eq!(socket.hear().await, "hi");
+    let seen = &setup.upstream.received()[0];
+    let path = seen.target.split('?').next();
+    assert_eq!(path, Some(&*format!("{service}.BidiGenerateContent")), "the ordinary method");
+    let key = setup.key("gemini");
+    let in_slot = seen.target.contains(key) || seen.header("x-goog-api-key") == Some(key);
+    assert!(in_slot, "the real key is where Gemini wants it");
+    assert!(!String::from_utf8_lossy(&seen.raw).contains("auth_tokens"), "and no token");
+}
+
+#[tokio::test]
 async fn a_single_use_token_opens_exactly_one_connection_in_whichever_form() {
     let setup = Setup::with(CONFIG).await;
     let minted = mint(&setup, "server", r#"{"singleUse":true}"#).await;

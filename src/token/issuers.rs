@@ -30,7 +30,7 @@ pub struct Source {
     /// Where they are.
     pub jwks: Jwks,
     keys: ArcSwap<Vec<PublicKey>>,
-    /// SHA-like comparison is not needed: the text itself says whether it changed.
+    /// The set in force as it was read: the same again changes nothing.
     text: parking_lot::Mutex<Vec<u8>>,
     /// A key was asked for that is not there.
     wanted: AtomicBool,
