@@ -24,6 +24,7 @@ use keygate::provider::{self, Api, BodyPlaces};
 use keygate::proxy::canonical;
 use keygate::slot::extract;
 use keygate::slot::place::QueryNames;
+use keygate::token::client::Clients;
 use keygate::token::index::{Entry, Index};
 use keygate::token::ticket::{Seal, Subject};
 use keygate::token::{Credential, GrantSource, Token, opaque};
@@ -66,10 +67,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = config::parse_with(CONFIG, &|_| Ok(Secret::new("sk-not-a-real-key")))?;
     let world = World { routes: Table::new(&config), config };
     let (index, requests) = tokens()?;
+    let clients = Clients::new();
     let (seal, failed_auth, clock) = (Seal::draw()?, FailedAuth::new(), Clock::system());
     let rules = Rules {
         config: &world.config,
         index: &index,
+        clients: &clients,
         seal: &seal,
         failed_auth: &failed_auth,
         clock: &clock,
@@ -105,6 +108,7 @@ fn tokens() -> Result<Known, Box<dyn Error>> {
             digest: TokenDigest::of(token.as_bytes()),
             expires_at: Expiry::read(Some("2099-01-01T00:00:00Z")),
             disabled: false,
+            may_mint: false,
             grant: GrantSource::Policy("bench".into()),
         });
         let request = Request::post("/v1/chat/completions")
@@ -216,6 +220,10 @@ impl policy::Request for Asked<'_> {
         Ok(())
     }
 
+    fn is_public(&self) -> bool {
+        false
+    }
+
     fn extract(&mut self) -> Result<Credential, Denial> {
         let (provider, _) = self.reached()?;
         let names = QueryNames(provider.query_slots.as_deref());
@@ -282,6 +290,10 @@ impl policy::Request for Asked<'_> {
             named.further = found.further;
         }
         Ok(named)
+    }
+
+    async fn spend(&mut self, _: &Arc<Token>, _: u32) -> Result<(), Denial> {
+        Ok(())
     }
 
     fn key(&mut self) -> Result<(), Denial> {

@@ -24,6 +24,7 @@ fn stored(setup: &Setup, token: &str) -> (Sqlite, Record) {
         created_at: 1,
         expires_at: None,
         disabled: false,
+        may_mint: false,
         policy: None,
         grant: None,
         last_used_at: None,

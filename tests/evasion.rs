@@ -82,6 +82,7 @@ async fn a_token_disabled_while_its_body_is_read_does_not_pass() {
         created_at: 1,
         expires_at: None,
         disabled: false,
+        may_mint: false,
         policy: Some("scoped".into()),
         grant: None,
         last_used_at: None,

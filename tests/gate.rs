@@ -41,6 +41,9 @@ impl Ask {
         if self.breaks(Step::Scope) {
             path = "/v1/embeddings".to_owned();
         }
+        if self.breaks(Step::Own) {
+            path = "/v1/client/tokens".to_owned();
+        }
         if self.breaks(Step::Route) {
             path = "/nowhere".to_owned();
         }
@@ -95,7 +98,8 @@ fn row(step: Step) -> Option<(u16, &'static str)> {
         Step::Model => (403, "model_not_allowed"),
         Step::Rate => (429, "rate_limited"),
         Step::Concurrency => (429, "concurrency_limited"),
-        Step::Preflight | Step::Budget | Step::Own | Step::Key => return None,
+        Step::Own => (403, "may_not_mint"),
+        Step::Preflight | Step::Budget | Step::Key => return None,
     })
 }
 

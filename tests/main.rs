@@ -35,6 +35,8 @@ mod limit;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod mint;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod service;

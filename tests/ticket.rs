@@ -406,6 +406,7 @@ fn record(token: &str) -> Record {
         created_at: 1,
         expires_at: None,
         disabled: false,
+        may_mint: false,
         policy: None,
         grant: None,
         last_used_at: None,

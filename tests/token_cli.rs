@@ -96,6 +96,38 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 #[test]
+fn a_token_may_mint_only_if_it_was_told_so() {
+    let t = Setup::new();
+    assert_eq!(t.create(&["--name", "a"])["may_mint"], false);
+    let minter = t.create(&["--name", "b", "--may-mint"]);
+    assert_eq!(minter["may_mint"], true);
+    let after = t.json(&["update", text(&minter, "id"), "--may-mint", "false"]);
+    assert_eq!(after["may_mint"], false);
+}
+
+#[test]
+fn a_signing_key_is_made_and_the_next_one_waits_its_turn() {
+    let t = Setup::new();
+    let keys = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keygate"));
+        command.arg("keys").args(args).arg("--json").arg("-c").arg(t.config()).output().unwrap()
+    };
+    let list = || {
+        let output = keys(&["list"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap().as_array().unwrap().len()
+    };
+    assert_eq!(list(), 0);
+    assert!(keys(&["rotate"]).status.success(), "the first signs at once");
+    assert!(keys(&["rotate"]).status.success(), "the second waits");
+    let third = keys(&["rotate"]);
+    assert_eq!(third.status.code(), Some(1), "there is one waiting already");
+    let told = String::from_utf8_lossy(&third.stderr);
+    assert!(told.contains("keys list"), "it says what to do: {told}");
+    assert_eq!(list(), 2);
+}
+
+#[test]
 fn a_token_lives_from_create_to_delete() {
     let t = Setup::new();
     let made =
@@ -182,7 +214,7 @@ fn a_grant_of_its_own_is_stored_and_changed_by_dimension() {
 fn what_makes_no_sense_is_refused_with_what_to_do() {
     let t = Setup::new();
     let past = ["--expires-at", "2001-01-01T00:00:00Z"];
-    let cases: [(&[&str], i32, &str); 16] = [
+    let cases: [(&[&str], i32, &str); 15] = [
         (&["--policy", "brwoser"], 1, "the configuration has: browser, ci"),
         (&["--provider", "opnai"], 1, "the configuration has: openai, gemini"),
         (&["--policy", "ci", "--model", "gpt-4o"], 2, "cannot be used with"),
@@ -198,7 +230,6 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
         (&["--method", "get"], 1, "--method"),
         (&["--rate", "20"], 2, "20/60s"),
         (&["--concurrency", "0"], 1, "--concurrency"),
-        (&["--may-mint"], 2, "--may-mint"),
     ];
     for (args, code, remedy) in cases {
         let error = t.fails(code, &[&["create", "--name", "x"], args].concat());

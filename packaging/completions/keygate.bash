@@ -22,6 +22,9 @@ _keygate() {
             keygate,demo)
                 cmd="keygate__subcmd__demo"
                 ;;
+            keygate,keys)
+                cmd="keygate__subcmd__keys"
+                ;;
             keygate,reload)
                 cmd="keygate__subcmd__reload"
                 ;;
@@ -33,6 +36,12 @@ _keygate() {
                 ;;
             keygate,token)
                 cmd="keygate__subcmd__token"
+                ;;
+            keygate__subcmd__keys,list)
+                cmd="keygate__subcmd__keys__subcmd__list"
+                ;;
+            keygate__subcmd__keys,rotate)
+                cmd="keygate__subcmd__keys__subcmd__rotate"
                 ;;
             keygate__subcmd__token,create)
                 cmd="keygate__subcmd__token__subcmd__create"
@@ -62,7 +71,7 @@ _keygate() {
 
     case "${cmd}" in
         keygate)
-            opts="-h -V --help --version serve check token reload status demo"
+            opts="-h -V --help --version serve check token keys reload status demo"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -105,6 +114,64 @@ _keygate() {
             fi
             case "${prev}" in
                 --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keygate__subcmd__keys)
+            opts="-h --help rotate list"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keygate__subcmd__keys__subcmd__list)
+            opts="-c -h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        keygate__subcmd__keys__subcmd__rotate)
+            opts="-c -h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -204,7 +271,7 @@ _keygate() {
             return 0
             ;;
         keygate__subcmd__token__subcmd__create)
-            opts="-c -h --name --policy --provider --model --origin --path --method --rate --concurrency --expires-at --ttl --token --config --json --help"
+            opts="-c -h --name --policy --provider --model --origin --path --method --rate --concurrency --expires-at --ttl --token --may-mint --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -384,7 +451,7 @@ _keygate() {
             return 0
             ;;
         keygate__subcmd__token__subcmd__update)
-            opts="-c -h --config --json --name --policy --no-policy --expires-at --ttl --no-expiry --provider --model --origin --path --method --rate --concurrency --help"
+            opts="-c -h --config --json --name --policy --no-policy --expires-at --ttl --no-expiry --provider --model --origin --path --method --rate --concurrency --may-mint --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -440,6 +507,10 @@ _keygate() {
                     ;;
                 --concurrency)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --may-mint)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -29,6 +29,7 @@ complete -c keygate -n "__fish_keygate_needs_command" -s V -l version -d 'Print 
 complete -c keygate -n "__fish_keygate_needs_command" -f -a "serve" -d 'Run the gateway'
 complete -c keygate -n "__fish_keygate_needs_command" -f -a "check" -d 'Check a configuration and say what it leaves unrestricted'
 complete -c keygate -n "__fish_keygate_needs_command" -f -a "token" -d 'Create, list, show, change and delete tokens'
+complete -c keygate -n "__fish_keygate_needs_command" -f -a "keys" -d 'List and change the keys that sign client tokens'
 complete -c keygate -n "__fish_keygate_needs_command" -f -a "reload" -d 'Make the running gateway read its configuration again'
 complete -c keygate -n "__fish_keygate_needs_command" -f -a "status" -d 'Show how the running gateway is doing'
 complete -c keygate -n "__fish_keygate_needs_command" -f -a "demo" -d 'Run a gateway with a built-in mock provider, to try things out'
@@ -59,6 +60,7 @@ complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_s
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l ttl -d 'How long it lasts from now (60s, 10m, 24h, 30d)' -r
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l token -d 'A token of your own (at least 12 characters); other users of this machine may see it in the list of processes: `-` reads it from standard input' -r
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -s c -l config -d 'The configuration file' -r -F
+complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l may-mint -d 'Let it mint client tokens: short-lived, for browsers and apps, never wider than itself'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -s c -l config -d 'The configuration file' -r -F
@@ -79,6 +81,8 @@ complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_s
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l method -d 'An HTTP method' -r
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l rate -d 'At most so many requests in each window' -r
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l concurrency -d 'At most so many requests and sockets at a time' -r
+complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l may-mint -d 'Whether it may mint client tokens from now on' -r -f -a "true\t''
+false\t''"
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l no-policy -d 'Take its policy away: its own grant holds if flags here give it one, else the default policy'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from update" -l no-expiry -d 'It does not end'
@@ -92,6 +96,15 @@ complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_s
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from delete" -s c -l config -d 'The configuration file' -r -F
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from delete" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and not __fish_seen_subcommand_from rotate list" -s h -l help -d 'Print help'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and not __fish_seen_subcommand_from rotate list" -f -a "rotate" -d 'Make a new signing key: published at once, signing ten minutes later'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and not __fish_seen_subcommand_from rotate list" -f -a "list" -d 'List the signing keys'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and __fish_seen_subcommand_from rotate" -s c -l config -d 'The configuration file' -r -F
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and __fish_seen_subcommand_from rotate" -l json -d 'Print JSON'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and __fish_seen_subcommand_from rotate" -s h -l help -d 'Print help'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and __fish_seen_subcommand_from list" -s c -l config -d 'The configuration file' -r -F
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c keygate -n "__fish_keygate_using_subcommand keys; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand reload" -s c -l config -d 'The configuration file' -r -F
 complete -c keygate -n "__fish_keygate_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand status" -s c -l config -d 'The configuration file' -r -F

@@ -6,8 +6,11 @@
 
 mod certificate;
 mod gate;
+mod issuers;
 mod listen;
 mod operations;
+mod signing;
+mod store;
 mod substreams;
 mod sweep;
 mod threads;
@@ -21,12 +24,12 @@ use crate::proxy::gateway::{Gateway, Snapshot};
 use crate::session::connections::Connections;
 use crate::session::drain::drain;
 use crate::session::registry::Registry;
-use crate::store::{Sqlite, follow::Follower, follow::follow};
+use crate::store::Follower;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::token::client::Clients;
 use crate::token::index::Index;
-use crate::token::store::TokenStore;
-use crate::token::ticket::Seal;
+use crate::token::store::ClientStore;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
 use certificate::Certificates;
@@ -102,12 +105,24 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     let metrics = Arc::new(metrics);
     let index = Arc::new(Index::new());
     index.replace_fixed(operations::fixed(&config));
-    let store = open_store(&config)?;
-    let seal = seal(store.as_deref(), &config)?;
+    let clients = Arc::new(Clients::new());
+    clients.issuers.replace(&config.issuers);
+    let store = store::open(&config)?;
+    let seal = store::seal(store.as_deref(), &config)?;
+    let client_store = store.clone().map(|store| store as Arc<dyn ClientStore>);
+    signing::start(&clients, client_store.as_deref(), &config, &options.clock)?;
     let gateway = Arc::new(Gateway {
         snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics, Arc::new(access_log))),
+        endpoints: Arc::new(control::mint::Endpoint {
+            clients: clients.clone(),
+            index: index.clone(),
+            store: client_store.clone(),
+            clock: options.clock.clone(),
+        }),
         index,
         seal,
+        clients,
+        client_store,
         failed_auth: Default::default(),
         clock: options.clock.clone(),
         registry: Arc::new(Registry::new()),
@@ -116,7 +131,7 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         changes: AtomicU64::new(0),
         draining: AtomicBool::new(false),
     });
-    let follower = follow_store(&gateway, store)?;
+    let follower = store.map(|store| store::follow_it(store, &gateway)).transpose()?;
     let listen = gateway.snapshot.load();
     let certificates = Arc::new(Certificates::new(&listen.config.listen, &gateway.metrics));
     drop(listen);
@@ -138,44 +153,6 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
     };
     running.open(options.control)?;
     Ok(running)
-}
-
-fn open_store(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
-    let Some(path) = config.store.as_deref() else { return Ok(None) };
-    let store = Sqlite::open(path).map_err(|e| store_failed(config, e))?;
-    Ok(Some(Arc::new(store)))
-}
-
-fn store_failed(config: &Config, why: impl ToString) -> StartError {
-    let path = config.store.as_deref().unwrap_or(std::path::Path::new(""));
-    StartError::new(format!("opening the store {}", path.display()), why)
-}
-
-/// With the store's key, so that tickets are good in every process and after a restart; without a
-/// store each start has its own.
-fn seal(store: Option<&dyn TokenStore>, config: &Config) -> Result<Seal, StartError> {
-    match store {
-        Some(store) => store.ticket_key().map(Seal::new).map_err(|e| store_failed(config, e)),
-        None => Seal::draw().map_err(|e| StartError::new("drawing a key for upload tickets", e)),
-    }
-}
-
-fn follow_store(
-    gateway: &Arc<Gateway>,
-    store: Option<Arc<dyn TokenStore>>,
-) -> Result<Option<Arc<Follower>>, StartError> {
-    let Some(store) = store else { return Ok(None) };
-    let changed = {
-        let gateway = Arc::downgrade(gateway);
-        Box::new(move || {
-            if let Some(gateway) = gateway.upgrade() {
-                operations::recheck(&gateway);
-            }
-        })
-    };
-    let follower = follow(store, gateway.index.clone(), gateway.clock.clone(), changed)
-        .map_err(|e| store_failed(&gateway.snapshot.load().config, e))?;
-    Ok(Some(Arc::new(follower)))
 }
 
 impl Running {
@@ -215,6 +192,8 @@ impl Running {
         self.accept(pool, &bound, &snapshot.config)?;
         let stop = self.serve_admin.subscribe();
         runtime.spawn(sweep::run(self.gateway.clone(), self.certificates.clone(), stop));
+        runtime.spawn(signing::run(self.gateway.clone(), self.serve_admin.subscribe()));
+        runtime.spawn(issuers::run(self.gateway.clone(), self.serve_admin.subscribe()));
         if let Some(admin) = &snapshot.config.admin {
             let listener = std::net::TcpListener::bind(admin.address)
                 .map_err(|e| StartError::new(format!("binding {}", admin.address), e))?;

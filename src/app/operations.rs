@@ -84,7 +84,9 @@ impl Operator {
         diagnostics::set_redactor(snapshot.redactor.clone());
         self.certificates.replace(&snapshot.config, &self.gateway.metrics);
         self.gateway.index.replace_fixed(fixed(&snapshot.config));
+        self.gateway.clients.issuers.replace(&snapshot.config.issuers);
         self.gateway.snapshot.store(snapshot);
+        self.gateway.clients.forget_verified();
         let now = self.gateway.clock.wall_ms();
         self.loaded_ms.store(now, Release);
         self.reloads.fetch_add(1, AcqRel);
@@ -179,6 +181,7 @@ pub(super) fn fixed(config: &Config) -> Vec<Entry> {
             digest: token.digest,
             expires_at: token.expires_at,
             disabled: token.disabled,
+            may_mint: token.may_mint,
             grant: match &token.policy {
                 Some(policy) => GrantSource::Policy(policy.clone()),
                 None => GrantSource::Default,

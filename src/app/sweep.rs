@@ -9,7 +9,7 @@ use crate::proxy::gateway::Gateway;
 use crate::session::connection::Cut;
 use crate::session::registry::Live;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -44,16 +44,36 @@ pub(super) async fn run(
 
 fn look(gateway: &Gateway) {
     let now = gateway.clock.steady_ms();
+    let wall = gateway.clock.wall_ms();
     let idle = gateway.snapshot.load().config.limits.stream_idle_timeout;
     let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
     let late = |live: &Live| {
         let due = live.first_byte_due_ms.load(Relaxed);
         let still = now.saturating_sub(live.moved_ms.load(Relaxed));
+        let lasted = now.saturating_sub(live.started_ms);
+        let longest = live.ends.after.map(|after| after.as_millis());
+        if longest.is_some_and(|longest| u128::from(lasted) >= longest)
+            || live.ends.at_ms.is_some_and(|end| wall >= end)
+        {
+            return Some(Cut::SessionExpired);
+        }
         // Before the first byte, silence is the provider thinking.
         let over = if due > 0 { now >= due } else { still >= idle };
         over.then_some(Cut::TimedOut)
     };
-    for _ in 0..gateway.registry.cut(late) {
-        gateway.metrics.session_cut(Cut::TimedOut.as_str());
+    let (timed_out, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+    gateway.registry.cut(|live| {
+        let why = late(live).filter(|_| live.handle.was_cut().is_none());
+        match why {
+            Some(Cut::SessionExpired) => expired.fetch_add(1, Relaxed),
+            Some(_) => timed_out.fetch_add(1, Relaxed),
+            None => 0,
+        };
+        why
+    });
+    for (count, why) in [(timed_out, Cut::TimedOut), (expired, Cut::SessionExpired)] {
+        for _ in 0..count.into_inner() {
+            gateway.metrics.session_cut(why.as_str());
+        }
     }
 }

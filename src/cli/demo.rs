@@ -108,6 +108,7 @@ fn create_token(store: &Path) -> anyhow::Result<Secret> {
         created_at: Clock::system().wall_ms(),
         expires_at: None,
         disabled: false,
+        may_mint: true,
         policy: None,
         grant: None,
         last_used_at: None,

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod control;
 pub mod demo;
+pub mod keys;
 #[cfg(test)]
 mod manual;
 pub mod output;
@@ -32,6 +33,8 @@ enum Command {
     Check(ConfigFile),
     /// Create, list, show, change and delete tokens
     Token(token::Args),
+    /// List and change the keys that sign client tokens
+    Keys(keys::Args),
     /// Make the running gateway read its configuration again
     Reload(ConfigFile),
     /// Show how the running gateway is doing
@@ -54,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(file) => check::run(&file),
         Command::Token(args) => token::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Reload(file) => control::reload(&file),
         Command::Status(args) => control::status(&args),
         Command::Demo(args) => demo::run(&args),

@@ -5,6 +5,7 @@
 //! [`secret_ref`] is the only door for secrets. A `Config` is immutable; a reload makes another.
 
 pub mod certificate;
+pub mod client;
 pub mod file;
 pub mod outline;
 pub mod problem;
@@ -57,6 +58,10 @@ pub struct Config {
     pub default_policy: Option<Arc<Grant>>,
     /// Tokens by hash.
     pub tokens: Vec<StaticToken>,
+    /// How client tokens are made.
+    pub client_tokens: client::ClientTokens,
+    /// Whose signed tokens are accepted beside our own.
+    pub issuers: Vec<client::Issuer>,
 }
 
 /// An entry of `listen:`.
@@ -240,6 +245,8 @@ pub struct StaticToken {
     pub expires_at: Expiry,
     /// Refused while set.
     pub disabled: bool,
+    /// Whether it may mint client tokens.
+    pub may_mint: bool,
 }
 
 /// Reads, parses and resolves the file at `path`.

@@ -18,6 +18,8 @@ pub struct Outline {
     pub policies: Vec<String>,
     /// Names in `providers`.
     pub providers: Vec<String>,
+    /// `client_tokens.signing`, as it is written.
+    pub signing: Option<String>,
     /// Where the running gateway listens for commands.
     pub control_socket: PathBuf,
 }
@@ -59,9 +61,14 @@ fn parse(text: &str) -> Result<Outline, Problems> {
     Ok(Outline {
         control_socket: control_socket(store.as_deref()),
         store,
+        signing: signing(&file),
         policies: names(file.get("policies")),
         providers: names(file.get("providers")),
     })
+}
+
+fn signing(file: &Value) -> Option<String> {
+    file.get("client_tokens")?.get("signing")?.as_str().map(str::to_owned)
 }
 
 fn sqlite(store: &Value) -> Result<PathBuf, Problems> {
@@ -99,6 +106,7 @@ unknown: [key
             parse(text),
             Ok(Outline {
                 store: Some("/var/lib/keygate/keygate.db".into()),
+                signing: None,
                 policies: vec!["browser".into(), "ci".into()],
                 providers: vec!["openai".into(), "gemini".into()],
                 control_socket: "/run/keygate/control.sock".into(),

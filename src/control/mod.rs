@@ -1,9 +1,10 @@
 //! How operators reach a running gateway: [`socket`] for commands, [`admin`] for health and metrics.
 //!
 //! Both only carry questions and answers; what they do is [`Operations`], which the app implements.
-//! Nothing here touches requests of callers.
+//! Of callers' requests only those to keygate's own endpoints are answered here: [`mint`].
 
 pub mod admin;
+pub mod mint;
 pub mod socket;
 
 /// What an operator may ask of a running gateway. Calls may block: they are made off the runtime's

@@ -4,26 +4,24 @@
 //! only whose request it is; what that token may do, the following steps ask as ever. All that is
 //! wrong with a credential, but for its expiry, gets one answer.
 
-use super::{Code, Denial, Request, Rules};
+use super::{Code, Denial, Holder, Request, Rules};
 use crate::token::ticket::{self, Ticket};
-use crate::token::{Credential, NoTicket, Token};
-use crate::values::ids::TokenDigest;
-use std::sync::Arc;
+use crate::token::{Credential, NoTicket, Presented};
 
-/// The token that answers for the request.
+/// Who holds the token that answers for the request.
 pub(super) fn authenticate<R: Request>(
     rules: Rules<'_>,
     credential: &Credential,
     request: &R,
     now_ms: u64,
-) -> Result<Arc<Token>, Denial> {
-    let by_token = credential.token.as_ref().map(|digest| known(rules, request, digest));
+) -> Result<Holder, Denial> {
+    let by_token = credential.token.as_ref().map(|token| known(rules, request, token, now_ms));
     let by_token = by_token.transpose()?;
     let Some(ticket) = &credential.ticket else {
         return unexpired(by_token.ok_or(Code::TokenMissing)?, now_ms);
     };
-    let parent = parent(rules, request, ticket.as_ref())?;
-    if by_token.is_some_and(|token| token.digest != parent.digest) {
+    let parent = parent(rules, request, ticket.as_ref(), by_token.as_ref())?;
+    if by_token.is_some_and(|holder| holder.token.digest != parent.token.digest) {
         return Err(Denial::new(
             Code::AmbiguousCredentials,
             "the upload's ticket belongs to another token; send the one that began the upload, or none",
@@ -38,29 +36,39 @@ pub(super) fn authenticate<R: Request>(
     unexpired(parent, now_ms)
 }
 
-fn unexpired(token: Arc<Token>, now_ms: u64) -> Result<Arc<Token>, Denial> {
-    if token.expires_at.is_over(now_ms) { Err(Code::TokenExpired.into()) } else { Ok(token) }
+fn unexpired(holder: Holder, now_ms: u64) -> Result<Holder, Denial> {
+    if holder.has_expired(now_ms) { Err(Code::TokenExpired.into()) } else { Ok(holder) }
 }
 
 fn known<R: Request>(
     rules: Rules<'_>,
     request: &R,
-    digest: &TokenDigest,
-) -> Result<Arc<Token>, Denial> {
-    let found = rules.index.lookup(digest).filter(|token| !token.disabled);
-    found.ok_or_else(|| invalid(rules, request))
+    presented: &Presented,
+    now_ms: u64,
+) -> Result<Holder, Denial> {
+    let found = match rules.index.lookup(&presented.digest) {
+        None => rules.clients.find(presented, rules.config, now_ms),
+        found => found,
+    };
+    let holder = found.and_then(|token| Holder::of(token, rules.index));
+    holder.filter(Holder::is_enabled).ok_or_else(|| invalid(rules, request))
 }
 
-/// The token that a ticket stands for.
+/// Who holds the token that a ticket stands for. A signed token that is kept nowhere is found by
+/// being sent along.
 fn parent<R: Request>(
     rules: Rules<'_>,
     request: &R,
     ticket: Result<&Ticket, &NoTicket>,
-) -> Result<Arc<Token>, Denial> {
+    sent: Option<&Holder>,
+) -> Result<Holder, Denial> {
     let found = ticket.ok().filter(|_| ticket::admits(request.scope().method)).and_then(|ticket| {
-        let parent = rules.index.lookup_id(ticket.parent())?;
+        let sent = || sent.map(|holder| &holder.token).filter(|t| *t.id == *ticket.parent());
+        let kept = rules.index.lookup_id(ticket.parent());
+        let kept = kept.or_else(|| rules.clients.lookup_id(ticket.parent()));
+        let parent = kept.or_else(|| sent().cloned())?;
         let good = rules.seal.verify(ticket, &parent, &request.ticket_subject());
-        (good && !parent.disabled).then_some(parent)
+        Holder::of(parent, rules.index).filter(|holder| good && holder.is_enabled())
     });
     found.ok_or_else(|| invalid(rules, request))
 }

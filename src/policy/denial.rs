@@ -72,6 +72,7 @@ codes! {
     MethodNotAllowed 405 "method_not_allowed" "this method is not supported";
     BodyTooLarge 413 "body_too_large" "the body is too large";
     UriTooLong 414 "uri_too_long" "the request target is longer than 8 KiB";
+    InvalidField 422 "invalid_field" "a field of the request is wrong";
     UnsupportedBody 415 "unsupported_body" "this kind of body can't be read; send plain JSON";
     ExpectationFailed 417 "expectation_failed" "only 'Expect: 100-continue' is understood";
     WrongHost 421 "wrong_host" "this gateway does not answer to that host name";
@@ -86,6 +87,7 @@ codes! {
     ShuttingDown 503 "shutting_down" "the gateway is shutting down; connect again";
     UpstreamTimeout 504 "upstream_timeout" "the provider did not answer in time";
     TokenRevoked 401 "token_revoked" "the token was revoked";
+    SessionExpired 401 "session_expired" "the session has lasted as long as it may";
     MessageTooBig 413 "message_too_big" "the WebSocket message is too big";
 }
 

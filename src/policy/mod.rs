@@ -9,8 +9,10 @@ mod authentication;
 pub mod concurrency;
 pub mod denial;
 pub mod failed_auth;
+pub mod holder;
 pub mod model;
 pub mod origin;
+pub mod own;
 pub mod permit;
 pub mod rate;
 pub mod scope;
@@ -21,15 +23,16 @@ pub use permit::{Pass, Pending, Permit};
 pub use step::Step;
 
 use crate::config::Config;
+use crate::token::client::Clients;
 use crate::token::index::Index;
 use crate::token::ticket::{self, Seal};
 use crate::token::{Credential, GrantSource, Token};
 use crate::values::clock::Clock;
-use crate::values::grant::{Grant, RateLimit};
+use crate::values::grant::Grant;
 use crate::values::net::AddressKey;
+pub use holder::{Holder, still_allowed};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// What a path is, by its provider's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +78,8 @@ pub trait Request {
     /// # Errors
     /// 404; 400 for what only this provider's paths may not hold.
     fn route(&mut self) -> Result<(), Denial>;
+    /// 6. Whether this is a public endpoint of keygate's own, for which no token is needed.
+    fn is_public(&self) -> bool;
     /// 7. Finds the token, or the upload ticket that stands for it.
     ///
     /// # Errors
@@ -100,6 +105,15 @@ pub trait Request {
     /// # Errors
     /// 400, 415.
     fn models(&mut self) -> impl Future<Output = Result<model::Named, Denial>> + Send;
+    /// 14. Takes one of the connections that `token` may open.
+    ///
+    /// # Errors
+    /// 401 where none is left, 503.
+    fn spend(
+        &mut self,
+        token: &Arc<Token>,
+        uses: u32,
+    ) -> impl Future<Output = Result<(), Denial>> + Send;
     /// 17. Chooses the key.
     ///
     /// # Errors
@@ -114,6 +128,8 @@ pub struct Rules<'a> {
     pub config: &'a Config,
     /// Known tokens.
     pub index: &'a Index,
+    /// Known client tokens.
+    pub clients: &'a Clients,
     /// What upload tickets are checked with.
     pub seal: &'a Seal,
     /// Failures by address.
@@ -127,6 +143,10 @@ pub struct Rules<'a> {
 pub enum Verdict {
     /// A CORS preflight: answer it, forward nothing.
     Preflight,
+    /// A public endpoint of keygate's own.
+    Public,
+    /// Mint a client token; forward nothing.
+    Mint(Permit),
     /// Go on; where the permit is pending, keep the last byte until it is decided.
     Pass(Pass),
 }
@@ -144,40 +164,55 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         return Ok(Verdict::Preflight);
     }
     request.route().map_err(|d| d.at(Step::Route))?;
+    if request.is_public() {
+        return Ok(Verdict::Public);
+    }
     let credential = request.extract().map_err(|d| d.at(Step::Extraction))?;
     let now_ms = rules.clock.wall_ms();
-    let token = authentication::authenticate(rules, &credential, request, now_ms)
+    let holder = authentication::authenticate(rules, &credential, request, now_ms)
         .map_err(|d| d.at(Step::Authentication))?;
-    request.authenticated(&token);
-    let limits = Limits::of(rules.config, &token);
-    let grant = granted(rules.config, &token).map_err(|d| d.at(Step::Authentication))?;
-    scope::check(grant, &request.scope()).map_err(|d| d.at(Step::Scope))?;
-    origin::check(grant, &request.origin()).map_err(|d| d.at(Step::Origin))?;
+    request.authenticated(&holder.token);
+    let bounds = holder.bounds(rules.config).map_err(|d| d.at(Step::Authentication))?;
+    bounds.each(|b| scope::check(b.grant, b.inference_only, &request.scope()), Step::Scope)?;
+    bounds.each(|b| origin::check(b.grant, &request.origin()), Step::Origin)?;
     request.body().map_err(|d| d.at(Step::Body))?;
-    let (mut model, mut pending) = (None, None);
-    // A grant without models pays nothing for them.
-    if grant.models.is_some() {
-        let named = request.models().await.map_err(|d| d.at(Step::Model))?;
-        if named.pending {
-            model::check_so_far(grant, &named).map_err(|d| d.at(Step::Model))?;
-            pending = Some(named);
-        } else {
-            let decided = model::check(grant, &request.scope(), named);
-            model = decided.map_err(|d| d.at(Step::Model))?;
-        }
-    }
-    rate::take(&token.counters, limits.rate, rules.clock.steady_ms())
-        .map_err(|d| d.at(Step::Rate))?;
-    let in_flight = concurrency::enter(&token.counters, limits.concurrency)
-        .map_err(|d| d.at(Step::Concurrency))?;
+    let mints = request.scope().class == Class::Minting;
+    // Grants without models pay nothing for them.
+    let names = bounds.name_models() && !mints;
+    let (model, pending) = if names { decide_model(&bounds, request).await? } else { (None, None) };
+    let steady_ms = rules.clock.steady_ms();
+    holder.take_rate(rules.config, steady_ms).map_err(|d| d.at(Step::Rate))?;
+    let in_flight = holder.enter(rules.config).map_err(|d| d.at(Step::Concurrency))?;
     // Step::Budget: the reservation has its place here.
-    // Step::Own: keygate's own endpoints answer here.
+    if mints {
+        own::may_mint(&holder.token).map_err(|d| d.at(Step::Own))?;
+    } else if let Some(uses) = holder.token.client.as_ref().and_then(|c| c.uses) {
+        request.spend(&holder.token, uses).await.map_err(|d| d.at(Step::Concurrency))?;
+    }
+    let ends = bounds.ends(&holder.token);
+    holder.used(now_ms);
+    if mints {
+        return Ok(Verdict::Mint(Permit::new(holder, model, in_flight, ends)));
+    }
     request.key().map_err(|d| d.at(Step::Key))?;
-    token.counters.last_used_ms.store(now_ms, Relaxed);
     Ok(Verdict::Pass(match pending {
-        Some(named) => Pass::Pending(Pending::new(token, named, in_flight)),
-        None => Pass::Decided(Permit::new(token, model, in_flight)),
+        Some(named) => Pass::Pending(Pending::new(holder, named, in_flight, ends)),
+        None => Pass::Decided(Permit::new(holder, model, in_flight, ends)),
     }))
+}
+
+/// Step 12: the model, or what is known of it while the body is still to come.
+async fn decide_model<R: Request>(
+    bounds: &holder::Bounds<'_>,
+    request: &mut R,
+) -> Result<(Option<Box<str>>, Option<model::Named>), Denial> {
+    let named = request.models().await.map_err(|d| d.at(Step::Model))?;
+    if named.pending {
+        bounds.each(|b| model::check_so_far(b.grant, &named), Step::Model)?;
+        return Ok((None, Some(named)));
+    }
+    bounds.each(|b| model::check(b.grant, &request.scope(), &named), Step::Model)?;
+    Ok((named.model, None))
 }
 
 /// The grant that bounds `token` under this configuration.
@@ -196,12 +231,6 @@ pub fn granted<'a>(config: &'a Config, token: &'a Token) -> Result<&'a Grant, De
     }
 }
 
-/// Whether a session that passed before may go on: its token is there, and its grant still
-/// reaches what it reached.
-pub fn still_allowed(config: &Config, token: &Token, target: &scope::Target<'_>) -> bool {
-    !token.disabled && granted(config, token).is_ok_and(|grant| scope::check(grant, target).is_ok())
-}
-
 static UNRESTRICTED: Grant = Grant {
     providers: None,
     methods: None,
@@ -211,27 +240,6 @@ static UNRESTRICTED: Grant = Grant {
     allow_missing_origin: false,
     rate_limit: None,
     concurrency: None,
+    max_session: None,
+    end_at_expiry: false,
 };
-
-/// The limits in force: an inline grant inherits what it leaves out from the default policy.
-struct Limits {
-    rate: Option<RateLimit>,
-    concurrency: Option<u32>,
-}
-
-impl Limits {
-    fn of(config: &Config, token: &Token) -> Self {
-        let none = Self { rate: None, concurrency: None };
-        let of = |grant: &Grant| Self { rate: grant.rate_limit, concurrency: grant.concurrency };
-        match &token.grant {
-            GrantSource::Inline(grant) => {
-                let fallback = config.default_policy.as_deref().map_or(none, of);
-                Self {
-                    rate: grant.rate_limit.or(fallback.rate),
-                    concurrency: grant.concurrency.or(fallback.concurrency),
-                }
-            }
-            _ => granted(config, token).map_or(none, of),
-        }
-    }
-}

@@ -40,31 +40,24 @@ impl Named {
     }
 }
 
-/// Holds what was found against the grant; gives the model that was decided upon.
+/// Holds what was found against the grant.
 ///
 /// # Errors
 /// `ambiguous_model` when places disagree, `model_not_allowed`.
-pub(super) fn check(
-    grant: &Grant,
-    target: &Target<'_>,
-    named: Named,
-) -> Result<Option<Box<str>>, Denial> {
+pub(super) fn check(grant: &Grant, target: &Target<'_>, named: &Named) -> Result<(), Denial> {
     if grant.models.is_none() {
-        return Ok(named.model);
+        return Ok(());
     }
-    agree(&named)?;
+    agree(named)?;
     if named.model.is_none() && named.further.is_empty() {
         let by_nature = target.class == Class::ModelList
             || (!named.expected && scope::names(grant, target.path));
-        return if by_nature { Ok(None) } else { Err(unnamed()) };
+        return if by_nature { Ok(()) } else { Err(unnamed()) };
     }
     if named.expected && named.model.is_none() {
         return Err(unnamed());
     }
-    for model in named.model.iter().chain(&named.further) {
-        fits(grant, model)?;
-    }
-    Ok(named.model)
+    named.model.iter().chain(&named.further).try_for_each(|model| fits(grant, model))
 }
 
 /// What can be said while the body is still to come.
@@ -72,6 +65,9 @@ pub(super) fn check(
 /// # Errors
 /// `ambiguous_model` when path and query disagree, `model_not_allowed`.
 pub(super) fn check_so_far(grant: &Grant, named: &Named) -> Result<(), Denial> {
+    if grant.models.is_none() {
+        return Ok(());
+    }
     agree(named)?;
     named.model.iter().chain(&named.further).try_for_each(|model| fits(grant, model))
 }
@@ -132,7 +128,7 @@ mod tests {
         let mut named = Named { further, expected, ..Named::default() };
         models.iter().for_each(|model| named.add((*model).into()));
         let target = Target { provider: "p", path: "/v1/x", class, method: &Method::POST };
-        check(&grant.read().unwrap(), &target, named).map(|_| ()).map_err(|d| d.code)
+        check(&grant.read().unwrap(), &target, &named).map_err(|d| d.code)
     }
 
     #[test]

@@ -8,27 +8,41 @@ use super::concurrency::InFlight;
 use super::denial::Denial;
 use super::model::{self, Named};
 use super::scope::Target;
-use super::{granted, step::Step};
+use super::{Holder, step::Step};
 use crate::config::Config;
 use crate::token::Token;
 use std::sync::Arc;
 
+/// Its own place under the concurrency limit, and that under its parent's.
+type Places = (InFlight, Option<InFlight>);
+
 /// A decided permit: every step has passed.
 #[derive(Debug)]
 pub struct Permit {
-    token: Arc<Token>,
+    holder: Holder,
     model: Option<Box<str>>,
     /// Held for its drop.
-    _in_flight: InFlight,
+    _in_flight: Places,
+    ends: Ends,
 }
 
 /// A permit whose last step waits for the body.
 #[derive(Debug)]
 pub struct Pending {
-    token: Arc<Token>,
+    holder: Holder,
     /// From path and query.
     named: Named,
-    in_flight: InFlight,
+    in_flight: Places,
+    ends: Ends,
+}
+
+/// When a session ends, however it is going.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// After so long.
+    pub after: Option<std::time::Duration>,
+    /// At this instant (wall clock, milliseconds).
+    pub at_ms: Option<u64>,
 }
 
 /// A permit of either kind.
@@ -42,8 +56,18 @@ pub enum Pass {
 
 impl Permit {
     /// Private to the gate.
-    pub(super) fn new(token: Arc<Token>, model: Option<Box<str>>, in_flight: InFlight) -> Self {
-        Self { token, model, _in_flight: in_flight }
+    pub(super) fn new(
+        holder: Holder,
+        model: Option<Box<str>>,
+        in_flight: Places,
+        ends: Ends,
+    ) -> Self {
+        Self { holder, model, _in_flight: in_flight, ends }
+    }
+
+    /// Whose it is.
+    pub fn token(&self) -> &Arc<Token> {
+        &self.holder.token
     }
 
     /// The model that was decided upon, where one was looked for.
@@ -54,17 +78,30 @@ impl Permit {
 
 impl Pending {
     /// Private to the gate.
-    pub(super) fn new(token: Arc<Token>, named: Named, in_flight: InFlight) -> Self {
-        Self { token, named, in_flight }
+    pub(super) fn new(holder: Holder, named: Named, in_flight: Places, ends: Ends) -> Self {
+        Self { holder, named, in_flight, ends }
     }
 }
 
 impl Pass {
     /// Whose it is.
     pub fn token(&self) -> &Arc<Token> {
+        &self.holder().token
+    }
+
+    /// Whose it is, with what bounds it.
+    pub fn holder(&self) -> &Holder {
         match self {
-            Self::Decided(permit) => &permit.token,
-            Self::Pending(pending) => &pending.token,
+            Self::Decided(permit) => &permit.holder,
+            Self::Pending(pending) => &pending.holder,
+        }
+    }
+
+    /// When what it admits must end.
+    pub fn ends(&self) -> Ends {
+        match self {
+            Self::Decided(permit) => permit.ends,
+            Self::Pending(pending) => pending.ends,
         }
     }
 
@@ -81,8 +118,8 @@ impl Pass {
     /// # Errors
     /// `model_not_allowed`.
     pub fn allows(&self, config: &Config, model: &str) -> Result<(), Denial> {
-        let grant = granted(config, self.token()).map_err(|d| d.at(Step::Authentication))?;
-        model::fits(grant, model).map_err(|d| d.at(Step::Model))
+        let bounds = self.holder().bounds(config).map_err(|d| d.at(Step::Authentication))?;
+        bounds.fit_model(model)
     }
 
     /// The body has ended, and names these: step 12 is decided now.
@@ -98,9 +135,11 @@ impl Pass {
         let Self::Pending(pending) = self else { return Ok(()) };
         let mut named = std::mem::take(&mut pending.named);
         named.join(body);
-        let grant = granted(config, &pending.token).map_err(|d| d.at(Step::Authentication))?;
-        let model = model::check(grant, target, named).map_err(|d| d.at(Step::Model))?;
-        let permit = Permit::new(pending.token.clone(), model, pending.in_flight.pass_on());
+        let bounds = pending.holder.bounds(config).map_err(|d| d.at(Step::Authentication))?;
+        bounds.each(|b| model::check(b.grant, target, &named), Step::Model)?;
+        let (own, above) = &mut pending.in_flight;
+        let in_flight = (own.pass_on(), above.as_mut().map(InFlight::pass_on));
+        let permit = Permit::new(pending.holder.clone(), named.model, in_flight, pending.ends);
         *self = Self::Decided(permit);
         Ok(())
     }
@@ -112,6 +151,7 @@ mod tests {
     use super::super::concurrency;
     use super::super::denial::Code;
     use super::*;
+    use crate::token::index::Index;
     use crate::token::{Counters, GrantSource};
     use crate::values::ids::TokenDigest;
     use crate::values::timestamp::Expiry;
@@ -131,11 +171,15 @@ policies: { bound: { models: [ok] } }
             digest: TokenDigest::of(b"t"),
             expires_at: Expiry::Never,
             disabled: false,
+            may_mint: false,
             grant: GrantSource::Policy("bound".into()),
             counters: counters.clone(),
+            client: None,
         });
         let in_flight = concurrency::enter(&counters, Some(1)).expect("a place");
-        (config, Pass::Pending(Pending::new(token, named, in_flight)), counters)
+        let holder = Holder::of(token, &Index::new()).expect("it has no parent");
+        let pending = Pending::new(holder, named, (in_flight, None), Ends::default());
+        (config, Pass::Pending(pending), counters)
     }
 
     fn decided(model: Option<&str>, body: Option<&str>) -> Result<(), Code> {

@@ -21,34 +21,41 @@ pub struct Target<'a> {
 /// Holds `target` against the grant.
 ///
 /// Behind one shared key, stateful paths reach everybody's data: a grant with `models` has
-/// inference paths and the model list only, unless `paths` names more.
+/// inference paths and the model list only, unless `paths` names more; one that is for
+/// `inference_only` has no more than those whatever its `paths` name. What mints is no
+/// provider's: of its paths only the method counts here, and step 16 decides.
 ///
 /// # Errors
-/// `provider_not_allowed`, `path_not_allowed`, `method_not_granted`, `may_not_mint`.
-pub(super) fn check(grant: &Grant, target: &Target<'_>) -> Result<(), Denial> {
-    if target.class == Class::Minting {
-        // The provider would answer with a real credential that bypasses the gateway.
-        return Err(Code::MayNotMint.into());
+/// `provider_not_allowed`, `path_not_allowed`, `method_not_granted`.
+pub(super) fn check(
+    grant: &Grant,
+    inference_only: bool,
+    target: &Target<'_>,
+) -> Result<(), Denial> {
+    if target.class != Class::Minting {
+        reach(grant, inference_only, target)?;
     }
+    match &grant.methods {
+        Some(methods) if !methods.contains(target.method) => Err(Code::MethodNotGranted.into()),
+        _ => Ok(()),
+    }
+}
+
+fn reach(grant: &Grant, inference_only: bool, target: &Target<'_>) -> Result<(), Denial> {
     if let Some(providers) = &grant.providers
         && !providers.iter().any(|p| &**p == target.provider)
     {
         return Err(Code::ProviderNotAllowed.into());
     }
     match &grant.paths {
-        Some(_) if names(grant, target.path) => {}
-        Some(_) => return Err(Code::PathNotAllowed.into()),
-        None if grant.models.is_some() && !open_to_scoped(target) => {
-            return Err(Denial::new(
-                Code::PathNotAllowed,
-                "a token with a list of models may use inference paths only; its grant can name more paths",
-            ));
-        }
-        None => {}
-    }
-    match &grant.methods {
-        Some(methods) if !methods.contains(target.method) => Err(Code::MethodNotGranted.into()),
-        _ => Ok(()),
+        Some(_) if !names(grant, target.path) => Err(Code::PathNotAllowed.into()),
+        Some(_) if !inference_only => Ok(()),
+        None if !inference_only && grant.models.is_none() => Ok(()),
+        _ if open_to_scoped(target) => Ok(()),
+        _ => Err(Denial::new(
+            Code::PathNotAllowed,
+            "a client token, or one with a list of models, may use inference paths only; its grant can name more paths",
+        )),
     }
 }
 
@@ -79,7 +86,7 @@ mod tests {
 
     fn verdict(grant: &Grant, path: &str, class: Class) -> Result<(), Code> {
         let target = Target { provider: "openai", path, class, method: &Method::GET };
-        check(grant, &target).map_err(|d| d.code)
+        check(grant, false, &target).map_err(|d| d.code)
     }
 
     #[test]
@@ -101,12 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn no_entry_ever_lets_a_minting_path_through() {
-        for grant in [grant(None, None), grant(Some(&["*"].map(|_| "/*")), None)] {
-            assert_eq!(
-                verdict(&grant, "/v1/realtime/client_secrets", Class::Minting),
-                Err(Code::MayNotMint)
-            );
-        }
+    fn what_a_client_token_did_not_ask_for_is_not_opened_by_its_parents_paths() {
+        let inherited = grant(Some(&["/v1/*"]), None);
+        let verdict = |path: &str, class: Class| {
+            let target = Target { provider: "openai", path, class, method: &Method::GET };
+            check(&inherited, true, &target).map_err(|d| d.code)
+        };
+        assert_eq!(verdict("/v1/chat/completions", Class::Inference), Ok(()));
+        assert_eq!(verdict("/v1/models", Class::ModelList), Ok(()));
+        assert_eq!(verdict("/v1/files", Class::Stateful), Err(Code::PathNotAllowed));
+        assert_eq!(verdict("/v1/realtime/calls", Class::OutOfBand), Err(Code::PathNotAllowed));
+        assert_eq!(verdict("/v2/chat", Class::Inference), Err(Code::PathNotAllowed));
     }
 }

@@ -33,7 +33,7 @@ pub enum Step {
     Concurrency,
     /// 15. Budget reservation: nothing yet.
     Budget,
-    /// 16. keygate's own endpoints: nothing yet.
+    /// 16. keygate's own endpoints.
     Own,
     /// 17. Key selection and swap.
     Key,
@@ -64,6 +64,6 @@ impl Step {
     /// Whether the step can refuse a request today. A provider has its one key, or the
     /// configuration is refused.
     pub const fn refuses(self) -> bool {
-        !matches!(self, Self::Preflight | Self::Budget | Self::Own | Self::Key)
+        !matches!(self, Self::Preflight | Self::Budget | Self::Key)
     }
 }

@@ -89,6 +89,13 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
     }
 }
 
+/// The path that goes on: SDKs with an auth token ask for a method of its own, and the real key
+/// wants the ordinary one.
+pub fn ordinary(path: &str) -> &str {
+    let method = path.strip_suffix("Constrained").filter(|method| method.starts_with(LIVE));
+    method.filter(|method| method.ends_with(".BidiGenerateContent")).unwrap_or(path)
+}
+
 /// `/{version}/auth_tokens`, whatever versions there are, and verbs on it.
 pub(super) fn mints(path: &Path<'_>) -> bool {
     let second = path.trimmed().split('/').nth(2).unwrap_or_default();

@@ -45,6 +45,8 @@ pub enum Dialect {
     Gemini,
     /// `{"error":{"code","message"}}`
     Plain,
+    /// `{"detail"}`
+    Detail,
 }
 
 /// Where a request names its model.

@@ -5,9 +5,10 @@ use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
-use super::{forwarded, models, reject, ticket};
+use super::{forwarded, models, own, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
+use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
@@ -15,10 +16,11 @@ use crate::session::handle::Handle;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
+use crate::token::mint::shape::Shape;
 use crate::token::ticket::Subject;
 use crate::token::{Credential, Token};
 use crate::values::net::AddressKey;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use std::net::IpAddr;
@@ -31,10 +33,11 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     keep_alive(gateway, session);
     let (verdict, asked) = {
         let secure = ctx.is_secure();
-        let mut asked = Asked::new(session, &snapshot, &mut ctx.note, secure);
+        let mut asked = Asked::new(gateway, session, &snapshot, &mut ctx.note, secure);
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
+            clients: &gateway.clients,
             seal: &gateway.seal,
             failed_auth: &gateway.failed_auth,
             clock: &gateway.clock,
@@ -45,6 +48,8 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     ctx.continued = asked.continued;
     match verdict {
         Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
+        Ok(Verdict::Public) => own::jwks(gateway, session, ctx).await,
+        Ok(Verdict::Mint(permit)) => own::mint(gateway, session, ctx, asked, permit).await,
         Ok(Verdict::Pass(permit)) => {
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
@@ -93,7 +98,7 @@ fn enter(
 ) {
     let config = &ctx.snapshot.config;
     let Some(provider) = config.providers.get(asked.route.provider) else { return };
-    let scoped = policy::granted(config, permit.token()).is_ok_and(|g| g.models.is_some());
+    let scoped = permit.holder().bounds(config).is_ok_and(|b| b.name_models());
     let now = gateway.clock.steady_ms();
     let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
     let live = Live {
@@ -111,6 +116,7 @@ fn enter(
         },
         handle,
         started_ms: now,
+        ends: permit.ends(),
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
     };
@@ -139,22 +145,24 @@ fn enter(
 }
 
 /// What admission found out about a request.
-struct Answers {
+pub(super) struct Answers {
     route: Route,
     class: Class,
     decoded: Box<str>,
-    framing: Framing,
+    pub(super) framing: Framing,
     trusted: bool,
     scheme: &'static str,
-    expects_continue: bool,
-    continued: bool,
-    max_body: u64,
+    pub(super) expects_continue: bool,
+    pub(super) continued: bool,
+    pub(super) max_body: u64,
+    pub(super) own: Option<Own>,
     ticket_ends_ms: Option<u64>,
     ahead: Option<Box<Ahead>>,
 }
 
 /// The session, as the gate sees it.
 struct Asked<'a> {
+    gateway: &'a Gateway,
     session: &'a mut Session,
     snapshot: &'a Snapshot,
     note: &'a mut Note,
@@ -164,6 +172,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(
+        gateway: &'a Gateway,
         session: &'a mut Session,
         snapshot: &'a Snapshot,
         note: &'a mut Note,
@@ -187,10 +196,11 @@ impl<'a> Asked<'a> {
             expects_continue: false,
             continued: false,
             max_body: snapshot.config.limits.max_body,
+            own: None,
             ticket_ends_ms: None,
             ahead: None,
         };
-        Self { session, snapshot, note, peer, found }
+        Self { gateway, session, snapshot, note, peer, found }
     }
 
     fn end(self) -> Answers {
@@ -213,6 +223,16 @@ impl<'a> Asked<'a> {
 
     fn query_names(&self) -> QueryNames<'a> {
         QueryNames(self.reached().and_then(|(provider, _)| provider.query_slots.as_deref()))
+    }
+
+    /// It leads to no provider, whatever its path says.
+    fn is_own(&mut self, own: Own) {
+        self.found.own = Some(own);
+        if let Own::Mint(shape) = own {
+            self.found.class = Class::Minting;
+            self.found.max_body = own::MAX_BODY.min(self.found.max_body);
+            self.note.dialect = Some(own::dialect(shape));
+        }
     }
 
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
@@ -255,6 +275,11 @@ impl policy::Request for Asked<'_> {
     fn route(&mut self) -> Result<(), Denial> {
         let request = self.session.req_header();
         let path = request.uri.path();
+        if let Some(own) = own::at(&request.method, path)? {
+            self.found.decoded = path.into();
+            self.is_own(own);
+            return Ok(());
+        }
         let extra = usize::from(path.starts_with(canonical::DOUBLE_SLASH));
         let seen = path.get(extra..).unwrap_or_default();
         let version = self.found.framing.anthropic_version;
@@ -282,13 +307,22 @@ impl policy::Request for Asked<'_> {
             (reached.api.class)(provider, &self.session.req_header().method, &path)
         };
         let upload = (reached.api.upload)(&path);
+        let mints = class == Class::Minting && self.session.req_header().method == Method::POST;
+        let shape = if mints { Shape::of(path.trimmed()) } else { None };
         let decoded = path.decoded().into();
         self.found.class = class;
         self.found.decoded = decoded;
         if upload {
             self.found.max_body = self.snapshot.config.limits.max_upload;
         }
+        if let Some(shape) = shape {
+            self.is_own(Own::Mint(shape));
+        }
         Ok(())
+    }
+
+    fn is_public(&self) -> bool {
+        self.found.own == Some(Own::Jwks)
     }
 
     fn extract(&mut self) -> Result<Credential, Denial> {
@@ -368,6 +402,10 @@ impl policy::Request for Asked<'_> {
         let (named, ahead) = models::collect(provider, &places, self.session, body).await?;
         self.found.ahead = ahead;
         Ok(named)
+    }
+
+    async fn spend(&mut self, token: &Arc<Token>, uses: u32) -> Result<(), Denial> {
+        self.gateway.spend(token, uses).await
     }
 
     fn key(&mut self) -> Result<(), Denial> {

@@ -137,6 +137,8 @@ pub struct Held {
 pub struct Note {
     /// Index of the provider, once routed.
     pub provider: Option<usize>,
+    /// The shape of errors where the path itself decides it.
+    pub dialect: Option<Dialect>,
     /// Whose it is, once authenticated.
     pub token: Option<Arc<Token>>,
     /// What it reached, once admitted.
@@ -174,7 +176,7 @@ impl Ctx {
     /// The shape of errors on this route.
     pub fn dialect(&self) -> Dialect {
         let reached = self.note.provider.and_then(|i| self.snapshot.upstreams.get(i));
-        reached.map_or(Dialect::Plain, |r| r.api.dialect)
+        self.note.dialect.unwrap_or_else(|| reached.map_or(Dialect::Plain, |r| r.api.dialect))
     }
 
     /// Microseconds since the request began.

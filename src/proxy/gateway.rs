@@ -4,7 +4,9 @@
 use crate::config::Config;
 use crate::egress::peer::Upstream;
 use crate::policy::failed_auth::FailedAuth;
-use crate::policy::{Class, granted, still_allowed};
+use crate::policy::holder::Bounds;
+use crate::policy::own::Endpoints;
+use crate::policy::{Class, Code, Denial, Holder, still_allowed};
 use crate::provider::{self, Api, route::Table};
 use crate::session::connections::Connections;
 use crate::session::registry::{Live, Registry};
@@ -13,13 +15,20 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::provider_metrics::ProviderMetrics;
 use crate::telemetry::redact::Redactor;
 use crate::token::Token;
+use crate::token::client::Clients;
 use crate::token::index::Index;
+use crate::token::store::ClientStore;
 use crate::token::ticket::Seal;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+/// How long a request waits for the store to count one use of its token.
+const SPENDING: Duration = Duration::from_millis(250);
 
 /// The gateway's state.
 pub struct Gateway {
@@ -29,6 +38,12 @@ pub struct Gateway {
     pub index: Arc<Index>,
     /// What upload tickets are made and checked with.
     pub seal: Seal,
+    /// Known client tokens.
+    pub clients: Arc<Clients>,
+    /// Where client tokens outlive the process.
+    pub client_store: Option<Arc<dyn ClientStore>>,
+    /// What answers on keygate's own paths.
+    pub endpoints: Arc<dyn Endpoints>,
     /// Invalid tokens by address.
     pub failed_auth: FailedAuth,
     /// Time.
@@ -46,31 +61,60 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Whether a session may go on under what is in force now: its token is there, and its grant
-    /// reaches what it reached.
+    /// Whether a session may go on under what is in force now: its token is there, and its grants
+    /// reach what it reached.
     pub fn still_allows(&self, live: &Live) -> bool {
         let snapshot = self.snapshot.load();
-        self.index.lookup(&live.token.digest).is_some_and(|token| {
-            token.id == live.token.id
-                && still_allowed(&snapshot.config, &token, &live.reach.target())
-                && model_kept(&snapshot.config, &token, live)
+        let token = match &live.token.client {
+            // Whether its text is still remembered does not matter.
+            Some(_) => Some(live.token.clone()).filter(|t| !self.clients.is_revoked(&t.id)),
+            None => self.index.lookup(&live.token.digest).filter(|t| t.id == live.token.id),
+        };
+        let holder = token.and_then(|token| Holder::of(token, &self.index));
+        holder.is_some_and(|holder| {
+            let target = live.reach.target();
+            still_allowed(&snapshot.config, &holder, &target, |bounds| model_kept(bounds, live))
         })
+    }
+
+    /// Takes one of the connections that a client token may open.
+    ///
+    /// # Errors
+    /// 401 where none is left, 503 where nobody can say.
+    pub async fn spend(&self, token: &Arc<Token>, uses: u32) -> Result<(), Denial> {
+        let ends_at = token.client.as_ref().map_or(0, |client| client.ends_at_ms);
+        let left = match &self.client_store {
+            None => Ok(self.clients.take_use(&token.id, uses, ends_at)),
+            Some(store) => {
+                let (store, id) = (store.clone(), token.id.clone());
+                let taking = spawn_blocking(move || store.take_use(&id, uses, ends_at));
+                match tokio::time::timeout(SPENDING, taking).await {
+                    Ok(Ok(Ok(left))) => Ok(left),
+                    _ => Err(Code::StoreUnavailable),
+                }
+            }
+        };
+        match left {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let why = "the token has opened as many connections as it may";
+                Err(Denial::new(Code::TokenExpired, why))
+            }
+            Err(code) => Err(code.into()),
+        }
     }
 }
 
-fn model_kept(config: &Config, token: &Token, live: &Live) -> bool {
-    let Ok(grant) = granted(config, token) else { return false };
-    match (&grant.models, live.reach.model.get()) {
-        (Some(models), Some(Some(model))) => {
-            let model = model.strip_prefix("models/").unwrap_or(model);
-            models.iter().any(|p| p.matches(model))
-        }
+fn model_kept(bounds: &Bounds<'_>, live: &Live) -> bool {
+    match live.reach.model.get() {
+        Some(Some(model)) => bounds.have_model(model),
         // One that began without models to check can't be shown to keep to them now; one that
         // needed none has its path to be held to.
-        (Some(_), Some(None)) => live.reach.scoped || live.reach.class == Class::ModelList,
+        Some(None) => {
+            !bounds.name_models() || live.reach.scoped || live.reach.class == Class::ModelList
+        }
         // Asked again once it is decided.
-        (Some(_), None) => true,
-        (None, _) => true,
+        None => true,
     }
 }
 

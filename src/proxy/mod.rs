@@ -1,6 +1,7 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
 //! - [`admit`]: the gate
+//! - [`own`]: keygate's own endpoints
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes
 //! - [`response`], [`held`], [`location`], [`ticket`]: the way back
@@ -18,6 +19,7 @@ pub mod gateway;
 mod held;
 mod location;
 mod models;
+mod own;
 mod panic;
 mod reject;
 mod request_body;

@@ -18,7 +18,7 @@ use serde_json::json;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-static X_KEYGATE_ERROR: HeaderName = HeaderName::from_static("x-keygate-error");
+pub(super) static X_KEYGATE_ERROR: HeaderName = HeaderName::from_static("x-keygate-error");
 pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 static X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -79,7 +79,7 @@ pub(super) async fn write(
     if unread || upgrade {
         session.set_keepalive(None);
     }
-    if header.status != http::StatusCode::NO_CONTENT {
+    if !matches!(header.status.as_u16(), 204 | 304) {
         header.insert_header(CONTENT_LENGTH, body.len())?;
     }
     if session.req_header().version == http::Version::HTTP_2 {
@@ -87,7 +87,7 @@ pub(super) async fn write(
         session.set_write_timeout(Some(ctx.snapshot.config.limits.idle_timeout));
     }
     ctx.note.bytes_out += body.len() as u64;
-    let end = body.is_empty();
+    let end = body.is_empty() || session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(header), end).await?;
     if !end {
         session.write_response_body(Some(body), true).await?;
@@ -129,6 +129,12 @@ fn header(session: &Session, ctx: &Ctx, denial: &Denial, sent: bool) -> Result<R
         502..=504 if sent => header.insert_header(&X_SHOULD_RETRY, "false")?,
         _ => {}
     }
+    cross_origin(session, ctx, &mut header);
+    Ok(header)
+}
+
+/// What every answer of ours says to browsers.
+pub(super) fn cross_origin(session: &Session, ctx: &Ctx, header: &mut ResponseHeader) {
     let request = &session.req_header().headers;
     let kind = ctx.provider().map(|p| p.kind);
     cors::response(&ctx.snapshot.config.cors, kind, request, |name, value| {
@@ -139,7 +145,6 @@ fn header(session: &Session, ctx: &Ctx, denial: &Denial, sent: bool) -> Result<R
         };
         debug_assert!(result.is_ok(), "static header names are valid");
     });
-    Ok(header)
 }
 
 /// The body, in the provider's shape.
@@ -157,6 +162,7 @@ fn body(dialect: Dialect, denial: &Denial, request_id: &str) -> Bytes {
         Dialect::Gemini => json!({"error": {
             "code": status, "message": format!("{message} ({code})"), "status": gemini_status(status)
         }}),
+        Dialect::Detail => json!({"detail": message}),
         Dialect::Plain => json!({"error": {"code": code, "message": message}}),
     };
     Bytes::from(value.to_string())

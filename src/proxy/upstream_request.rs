@@ -7,6 +7,7 @@
 use super::ctx::{Ctx, Flight, Stage};
 use super::gateway::Reached;
 use crate::config::{Kind, Provider};
+use crate::provider::gemini;
 use crate::provider::path::Path;
 use crate::slot::inject::{Filled, inject};
 use crate::slot::place::{Place, QueryNames};
@@ -92,7 +93,8 @@ fn retarget(
     absolute: bool,
 ) -> Result<()> {
     let fault = |why: &'static str| Error::explain(ErrorType::InternalError, why);
-    let path = request.uri.path().get(flight.skip..).unwrap_or_default();
+    let sent = request.uri.path().get(flight.skip..).unwrap_or_default();
+    let path = if provider.kind == Kind::Gemini { gemini::ordinary(sent) } else { sent };
     let query = request.uri.query();
     let kept = query.and_then(|q| strip::query(q, QueryNames(provider.query_slots.as_deref())));
     let stripped = kept.is_some();
@@ -125,6 +127,7 @@ fn retarget(
     if flight.skip > 0
         || stripped
         || absolute
+        || path.len() != sent.len()
         || !provider.url.path.is_empty()
         || matches!(filled, Some(Filled::Query(_)))
     {

@@ -77,6 +77,8 @@ pub enum Cut {
     TimedOut,
     /// A WebSocket message over the limit.
     MessageTooBig,
+    /// It has lasted as long as it may, or its token has expired.
+    SessionExpired,
 }
 
 impl Cut {
@@ -87,6 +89,7 @@ impl Cut {
             Self::ShuttingDown => Code::ShuttingDown,
             Self::TimedOut => Code::UpstreamTimeout,
             Self::MessageTooBig => Code::MessageTooBig,
+            Self::SessionExpired => Code::SessionExpired,
         }
     }
 
@@ -97,7 +100,8 @@ impl Cut {
             1 => Some(Self::Revoked),
             2 => Some(Self::ShuttingDown),
             3 => Some(Self::TimedOut),
-            _ => Some(Self::MessageTooBig),
+            4 => Some(Self::MessageTooBig),
+            _ => Some(Self::SessionExpired),
         }
     }
 

@@ -7,8 +7,7 @@
 use super::place::{QueryKind, QueryNames, TOKEN_HEADERS, pairs, protocol_token};
 use crate::policy::{Code, Denial};
 use crate::token::ticket::Ticket;
-use crate::token::{Credential, NoTicket};
-use crate::values::ids::TokenDigest;
+use crate::token::{Credential, NoTicket, Presented};
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use percent_encoding::percent_decode_str;
@@ -65,7 +64,7 @@ pub fn extract(
         return Err(Code::TokenMissing.into());
     }
     Ok(Credential {
-        token: found.0.map(|token| TokenDigest::of(&token)),
+        token: found.0.map(|token| Presented::of(&token)),
         ticket: ticket.0.map(|text| Ticket::read(&text).ok_or(NoTicket)),
     })
 }
@@ -143,12 +142,12 @@ mod tests {
     }
 
     fn token(text: &str) -> Credential {
-        Credential { token: Some(TokenDigest::of(text.as_bytes())), ticket: None }
+        Credential { token: Some(Presented::of(text.as_bytes())), ticket: None }
     }
 
     #[test]
     fn every_slot_is_read() {
-        let token = Ok(token("ptk_x"));
+        let expected = Ok(token("ptk_x"));
         for (name, value) in [
             ("authorization", "Bearer ptk_x"),
             ("authorization", "bEaReR \t ptk_x  "),
@@ -160,12 +159,12 @@ mod tests {
             ("sec-websocket-protocol", "keygate.ptk_x,keygate"),
             ("sec-websocket-protocol", "keygate, Keygate.ptk_x"),
         ] {
-            assert_eq!(found(&[(name, value)], None), token, "{name}: {value}");
+            assert_eq!(found(&[(name, value)], None), expected, "{name}: {value}");
         }
         for query in
             ["key=ptk_x", "a=b&api_key=ptk_x", "access_token=ptk_x", "%6bey=ptk%5Fx", "KEY=ptk_x"]
         {
-            assert_eq!(found(&[], Some(query)), token, "?{query}");
+            assert_eq!(found(&[], Some(query)), expected, "?{query}");
         }
     }
 

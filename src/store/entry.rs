@@ -19,6 +19,7 @@ pub fn entry(record: &Record) -> (Entry, Option<String>) {
         digest: record.digest,
         expires_at: Expiry::read(record.expires_at.as_deref()),
         disabled: record.disabled,
+        may_mint: record.may_mint,
         grant,
     };
     (entry, problem)
@@ -60,6 +61,7 @@ mod tests {
             created_at: 1,
             expires_at: None,
             disabled: false,
+            may_mint: false,
             policy: None,
             grant: None,
             last_used_at: None,

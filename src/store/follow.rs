@@ -38,11 +38,19 @@ struct Shared {
     writes: AtomicBool,
 }
 
+/// What else is done at each look, and who is told.
+pub struct Hooks {
+    /// Reads what is not in the index; gives whether open sessions may be concerned.
+    pub read: Box<dyn FnMut(bool) -> Result<bool, StoreError> + Send>,
+    /// Told of changes, on the follower's thread.
+    pub changed: Box<dyn Fn() + Send>,
+}
+
 struct Work {
     store: Arc<dyn TokenStore>,
     index: Arc<Index>,
     clock: Clock,
-    on_change: Box<dyn Fn() + Send>,
+    hooks: Hooks,
     shared: Arc<Shared>,
     seen: Option<i64>,
     /// Tokens whose unreadable grant was reported.
@@ -53,8 +61,7 @@ struct Work {
     write_at_ms: u64,
 }
 
-/// Fills the index from the store, then keeps it in step; `on_change` is called after each later
-/// change of the index, on the follower's thread.
+/// Fills the index from the store, then keeps it in step.
 ///
 /// # Errors
 /// The store can't be read, or there is no thread to be had.
@@ -62,7 +69,7 @@ pub fn follow(
     store: Arc<dyn TokenStore>,
     index: Arc<Index>,
     clock: Clock,
-    on_change: Box<dyn Fn() + Send>,
+    hooks: Hooks,
 ) -> std::io::Result<Follower> {
     let shared = Arc::new(Shared {
         stop: Mutex::new(false),
@@ -75,7 +82,7 @@ pub fn follow(
         store,
         index,
         clock,
-        on_change,
+        hooks,
         shared: shared.clone(),
         seen: None,
         reported: HashSet::new(),
@@ -84,6 +91,7 @@ pub fn follow(
     };
     let version = work.store.version().map_err(std::io::Error::other)?;
     work.load().map_err(std::io::Error::other)?;
+    (work.hooks.read)(true).map_err(std::io::Error::other)?;
     work.seen = Some(version);
     let thread =
         std::thread::Builder::new().name("store-follow".to_owned()).spawn(move || work.run())?;
@@ -147,11 +155,15 @@ impl Work {
     /// then read twice, never missed.
     fn step(&mut self) -> Result<(), StoreError> {
         let version = self.store.version()?;
-        if self.seen != Some(version) {
+        let changed = self.seen != Some(version);
+        if changed {
             self.load()?;
-            (self.on_change)();
-            self.seen = Some(version);
         }
+        let concerned = (self.hooks.read)(changed)?;
+        if changed || concerned {
+            (self.hooks.changed)();
+        }
+        self.seen = Some(version);
         Ok(())
     }
 
@@ -274,6 +286,10 @@ mod tests {
         }
     }
 
+    fn hooks(changed: Box<dyn Fn() + Send>) -> Hooks {
+        Hooks { read: Box::new(|_| Ok(false)), changed }
+    }
+
     fn record(name: &str) -> Record {
         Record {
             id: format!("tok_{name}"),
@@ -283,6 +299,7 @@ mod tests {
             created_at: 1,
             expires_at: None,
             disabled: false,
+            may_mint: false,
             policy: None,
             grant: None,
             last_used_at: None,
@@ -317,7 +334,7 @@ mod tests {
         let clock = Clock::manual(1_000_000);
         let changes = Arc::new(Mutex::new(Vec::new()));
         let (seen, told) = (index.clone(), changes.clone());
-        let on_change = Box::new(move || told.lock().push(seen.len()));
+        let on_change = hooks(Box::new(move || told.lock().push(seen.len())));
         let follower = follow(store.clone(), index.clone(), clock.clone(), on_change).unwrap();
         Setup { store, index, clock, changes, follower }
     }
@@ -363,8 +380,12 @@ mod tests {
     fn a_store_that_fails_at_the_start_is_an_error() {
         let store = Arc::new(Fake::default());
         store.broken.store(true, Relaxed);
-        let outcome =
-            follow(store, Arc::new(Index::new()), Clock::manual(1), Box::new(|| unreachable!()));
+        let outcome = follow(
+            store,
+            Arc::new(Index::new()),
+            Clock::manual(1),
+            hooks(Box::new(|| unreachable!())),
+        );
         assert!(outcome.is_err(), "nothing is known yet that could keep working");
     }
 
@@ -373,7 +394,7 @@ mod tests {
         let store = Arc::new(Fake::default());
         let index = Arc::new(Index::new());
         let first = AtomicBool::new(true);
-        let on_change = Box::new(move || assert!(!first.swap(false, Relaxed), "once"));
+        let on_change = hooks(Box::new(move || assert!(!first.swap(false, Relaxed), "once")));
         let follower = follow(store.clone(), index.clone(), Clock::manual(1), on_change).unwrap();
         store.set(vec![record("a")]);
         until("a", || knows(&index, "a"));
@@ -451,7 +472,7 @@ mod tests {
         tx.commit().unwrap();
         let index = Arc::new(Index::new());
         let follower =
-            follow(store.clone(), index.clone(), Clock::system(), Box::new(|| {})).unwrap();
+            follow(store.clone(), index.clone(), Clock::system(), hooks(Box::new(|| {}))).unwrap();
         let token = index.lookup(&TokenDigest::of(b"99999")).unwrap();
         assert!(matches!(token.grant, GrantSource::Inline(_)), "with its grant");
         assert_eq!(index.len(), MANY);

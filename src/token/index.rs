@@ -24,7 +24,7 @@ pub struct Index {
 #[derive(Default)]
 struct Known {
     map: Map,
-    /// Made when first asked for: only upload tickets name their token by id.
+    /// Made when first asked for: only upload tickets and client tokens name one by id.
     ids: OnceLock<HashMap<Arc<str>, TokenDigest>>,
 }
 
@@ -48,6 +48,8 @@ pub struct Entry {
     pub expires_at: crate::values::timestamp::Expiry,
     /// See [`Token::disabled`].
     pub disabled: bool,
+    /// See [`Token::may_mint`].
+    pub may_mint: bool,
     /// See [`Token::grant`].
     pub grant: GrantSource,
 }
@@ -64,7 +66,7 @@ impl Index {
     }
 
     /// The token with this id, disabled or expired ones too. A static token's name may be a stored
-    /// one's id; whoever asks compares digests.
+    /// one's id; whoever asks for an upload ticket compares digests.
     pub fn lookup_id(&self, id: &str) -> Option<Arc<Token>> {
         let known = self.known.load();
         let all = || known.map.values().map(|t| (t.id.clone(), t.digest)).collect();
@@ -130,8 +132,10 @@ impl Parts {
                     digest: e.digest,
                     expires_at: e.expires_at,
                     disabled: e.disabled,
+                    may_mint: e.may_mint,
                     grant: e.grant,
                     counters,
+                    client: None,
                 })
             })
             .collect()

@@ -4,7 +4,13 @@
 //! what a durable store has to offer; `crate::store` implements it. A [`ticket`] stands for a token
 //! on the second leg of an upload.
 
+pub mod client;
 pub mod index;
+pub mod issuers;
+pub mod jwk;
+pub mod jwks;
+pub mod jwt;
+pub mod mint;
 pub mod opaque;
 pub mod store;
 pub mod ticket;
@@ -18,8 +24,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 /// What a caller presents, out of its slots; at least one of the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// The digest of a token.
-    pub token: Option<TokenDigest>,
+    /// A token.
+    pub token: Option<Presented>,
     /// A ticket, or what stood in its place and is none.
     pub ticket: Option<Result<ticket::Ticket, NoTicket>>,
 }
@@ -42,10 +48,59 @@ pub struct Token {
     pub expires_at: Expiry,
     /// Refused while set.
     pub disabled: bool,
+    /// Whether it may mint client tokens.
+    pub may_mint: bool,
     /// What it may do.
     pub grant: GrantSource,
     /// How it is being used.
     pub counters: Arc<Counters>,
+    /// What a client token has beside this; `None` for proxy tokens.
+    pub client: Option<Box<Client>>,
+}
+
+/// What only client tokens have: minted ones, and signed ones of other issuers.
+#[derive(Debug)]
+pub struct Client {
+    /// What it can't be wider than.
+    pub above: Above,
+    /// How many connections it may open.
+    pub uses: Option<u32>,
+    /// It has inference paths only, whatever paths its grant names.
+    pub inference: bool,
+    /// When it ends (wall clock, milliseconds), sessions too where its grant says so. New
+    /// connections may be refused before ([`Token::expires_at`]).
+    pub ends_at_ms: u64,
+}
+
+/// The ceiling of a client token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Above {
+    /// The proxy token that minted it, by id.
+    Parent(Arc<str>),
+    /// What the configuration names for its issuer.
+    Issuer(Arc<str>),
+}
+
+/// A token as a request carries it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// SHA-256 of it.
+    pub digest: TokenDigest,
+    /// The token itself where it may be a signed one: it is read only if nobody knows its digest.
+    pub signed: Option<Box<str>>,
+}
+
+impl std::fmt::Debug for Presented {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Presented").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Presented {
+    /// Of the bytes that were sent. What is no signed token costs a digest and nothing else.
+    pub fn of(token: &[u8]) -> Self {
+        Self { digest: TokenDigest::of(token), signed: jwt::looks_signed(token) }
+    }
 }
 
 /// Where a token's grant comes from.

@@ -20,6 +20,31 @@ pub fn draw_id() -> Result<String, Invalid> {
     Ok(format!("tok_{}", random_base64::<12>()?))
 }
 
+/// Draws an opaque client token: `ek_kg` (SDKs insist on `ek_`, the rest tells ours from a
+/// provider's) and 32 characters.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_client() -> Result<String, Invalid> {
+    Ok(format!("ek_kg{}", random_base64::<24>()?))
+}
+
+/// Draws an opaque client token as Gemini's SDKs want it: `auth_tokens/` and 32 characters.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_auth_token() -> Result<String, Invalid> {
+    Ok(format!("auth_tokens/{}", random_base64::<24>()?))
+}
+
+/// Draws a client token's id: `ctk_` and 16 base64url characters.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_client_id() -> Result<String, Invalid> {
+    Ok(format!("ctk_{}", random_base64::<12>()?))
+}
+
 /// Checks a token that an operator brings: at least 12 characters of `A-Za-z0-9._~-`.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! What a durable store of tokens has to offer. Implemented in `crate::store`.
 
+use super::jwks::{KeyRecord, Rotation};
 use super::ticket::KEY_BYTES;
+use crate::values::Invalid;
 use crate::values::grant::GrantText;
 use crate::values::ids::TokenDigest;
 use zeroize::Zeroizing;
@@ -22,6 +24,8 @@ pub struct Record {
     pub expires_at: Option<String>,
     /// Refused while set.
     pub disabled: bool,
+    /// Whether it may mint client tokens.
+    pub may_mint: bool,
     /// A policy's name.
     pub policy: Option<String>,
     /// An inline grant; `Err` holds what the store had where it could not be read.
@@ -39,11 +43,84 @@ pub struct Change {
     pub expires_at: Option<Option<String>>,
     /// Disable or enable.
     pub disabled: Option<bool>,
+    /// Let it mint, or no longer.
+    pub may_mint: Option<bool>,
     /// New policy, or `Some(None)` to remove it.
     pub policy: Option<Option<String>>,
     /// New inline grant, or `Some(None)` to remove it.
     pub grant: Option<Option<GrantText>>,
 }
+
+/// A minted token's durable record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRecord {
+    /// `ctk_` and 16 base64url characters; also the signed form's `jti`.
+    pub id: String,
+    /// The token that minted it.
+    pub parent: String,
+    /// SHA-256 of its opaque form.
+    pub digest: TokenDigest,
+    /// What people call it: its parent's name.
+    pub name: String,
+    /// Milliseconds since 1970.
+    pub created_at: u64,
+    /// Until when it opens connections.
+    pub starts_until: u64,
+    /// When it ends.
+    pub ends_at: u64,
+    /// How many connections it may open.
+    pub uses: Option<u32>,
+    /// Whether it has inference paths only.
+    pub inference: bool,
+    /// What it may do; `Err` where the store's text could not be read.
+    pub grant: Result<GrantText, String>,
+    /// JSON that its minter noted.
+    pub metadata: Option<String>,
+    /// Refused for good.
+    pub revoked: bool,
+}
+
+/// A durable store of what is minted and of the keys that sign it. Calls block.
+pub trait ClientStore: Send + Sync {
+    /// Adds a token, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn add_client(&self, record: &ClientRecord) -> Result<(), StoreError>;
+    /// What was added or changed behind `seq`, and how far that goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn clients_since(&self, seq: i64) -> Result<(i64, Vec<ClientRecord>), StoreError>;
+    /// Refuses a token from now on. Its record stays until it would have ended.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Failed`].
+    fn revoke_client(&self, id: &str) -> Result<(), StoreError>;
+    /// Takes one of `uses` connections of a token; gives whether one was left.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn take_use(&self, id: &str, uses: u32, ends_at: u64) -> Result<bool, StoreError>;
+    /// Forgets what has ended.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn forget_ended(&self, now_ms: u64) -> Result<(), StoreError>;
+    /// Every signing key.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn keys(&self) -> Result<Vec<KeyRecord>, StoreError>;
+    /// Changes the keys by what `decide` makes of them as they are; no other change comes between.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], and whatever `decide` refuses.
+    fn rotate(&self, decide: &mut Decide<'_>) -> Result<(), StoreError>;
+}
+
+/// What becomes of the keys there are.
+pub type Decide<'a> = dyn FnMut(&[KeyRecord]) -> Result<Rotation, Invalid> + 'a;
 
 /// Why a store could not do something.
 #[derive(Debug, thiserror::Error)]

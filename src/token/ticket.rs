@@ -172,8 +172,10 @@ mod tests {
             digest: TokenDigest::of(plain.as_bytes()),
             expires_at: Expiry::read(None),
             disabled: false,
+            may_mint: false,
             grant: GrantSource::Default,
             counters: Arc::default(),
+            client: None,
         }
     }
 

@@ -32,6 +32,10 @@ pub struct Grant {
     pub rate_limit: Option<RateLimit>,
     /// Requests and sockets at a time.
     pub concurrency: Option<u32>,
+    /// How long a session may last, however it is going.
+    pub max_session: Option<Duration>,
+    /// Whether sessions end when their token expires.
+    pub end_at_expiry: bool,
 }
 
 /// So many requests in each window.
@@ -71,6 +75,12 @@ pub struct GrantText {
     /// See [`Grant::concurrency`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub concurrency: Option<u32>,
+    /// See [`Grant::max_session`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub max_session: Option<String>,
+    /// See [`Grant::end_at_expiry`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub end_at_expiry: Option<bool>,
 }
 
 /// `{ requests: 20, per: 60s }`
@@ -137,6 +147,11 @@ impl GrantText {
                 }
             }),
             concurrency: self.concurrency,
+            max_session: self.max_session.as_ref().and_then(|text| {
+                let read = duration::parse(text);
+                read.map_err(|why| problems.push(("max_session".to_owned(), why))).ok()
+            }),
+            end_at_expiry: self.end_at_expiry.unwrap_or(false),
         };
         if grant.origins.as_ref().is_some_and(|o| o.len() > MAX_ORIGINS) {
             let why = format!("{MAX_ORIGINS} origins at most");
@@ -214,6 +229,7 @@ mod tests {
             methods: Some(vec!["get".into()]),
             paths: Some(vec!["v1".into()]),
             concurrency: Some(0),
+            max_session: Some("soon".into()),
             rate_limit: Some(RateText { requests: 0, per: "60s".into() }),
             ..GrantText::default()
         };
@@ -221,7 +237,15 @@ mod tests {
         places.sort();
         assert_eq!(
             places,
-            ["concurrency", "methods[0]", "models", "origins[1]", "paths[0]", "rate_limit"]
+            [
+                "concurrency",
+                "max_session",
+                "methods[0]",
+                "models",
+                "origins[1]",
+                "paths[0]",
+                "rate_limit"
+            ]
         );
     }
 

@@ -39,6 +39,21 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// What both cover: the narrower of the two, or nothing.
+    pub fn meet(&self, other: &Self) -> Option<Self> {
+        let other_is_narrower =
+            self.prefix && (!other.prefix || other.text.len() > self.text.len());
+        let (narrow, wide) = if other_is_narrower { (other, self) } else { (self, other) };
+        let covered = if wide.prefix {
+            narrow.text.starts_with(&*wide.text)
+        } else {
+            narrow.text == wide.text
+        };
+        covered.then(|| narrow.clone())
+    }
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.text, if self.prefix { "*" } else { "" })
@@ -60,6 +75,22 @@ mod tests {
             prefix.matches("gpt-4o") && prefix.matches("gpt-4o-mini") && !prefix.matches("gpt-4")
         );
         assert_eq!(prefix.to_string(), "gpt-4o*", "patterns show as they were written");
+    }
+
+    #[test]
+    fn what_two_patterns_share_is_never_wider_than_either() {
+        let meet = |a: &str, b: &str| {
+            let (a, b) = (Pattern::parse(a).unwrap(), Pattern::parse(b).unwrap());
+            assert_eq!(a.meet(&b), b.meet(&a), "the order does not matter");
+            a.meet(&b).map(|p| p.to_string())
+        };
+        assert_eq!(meet("gpt-4o*", "gpt-4o-mini").as_deref(), Some("gpt-4o-mini"));
+        assert_eq!(meet("gpt-4o*", "gpt*").as_deref(), Some("gpt-4o*"));
+        assert_eq!(meet("*", "*").as_deref(), Some("*"));
+        assert_eq!(meet("a", "a").as_deref(), Some("a"));
+        for (a, b) in [("a", "b"), ("a*", "b*"), ("ab*", "a"), ("gpt-4o*", "gpt-5")] {
+            assert_eq!(meet(a, b), None, "{a} and {b} share nothing");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{OneArgs, view};
 use crate::cli::output;
-use crate::token::store::{Change, TokenStore};
+use crate::token::store::{Change, ClientStore, TokenStore};
 
 /// Disables or enables a token and shows it.
 pub(super) fn set_disabled(args: &OneArgs, disabled: bool) -> anyhow::Result<()> {
@@ -15,7 +15,12 @@ pub(super) fn set_disabled(args: &OneArgs, disabled: bool) -> anyhow::Result<()>
 /// Deletes a token, readable or not.
 pub(super) fn delete(args: &OneArgs) -> anyhow::Result<()> {
     let id = args.id()?;
-    args.target.store()?.delete(id)?;
+    let store = args.target.store()?;
+    match args.client() {
+        // Its record stays until it would have ended: it is refused in its signed form too.
+        Some(_) => store.revoke_client(id)?,
+        None => store.delete(id)?,
+    }
     if args.target.json {
         output::line(&serde_json::json!({ "id": id, "deleted": true }).to_string());
     } else {

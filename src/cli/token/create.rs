@@ -27,6 +27,9 @@ pub(super) struct CreateArgs {
     /// the list of processes: `-` reads it from standard input
     #[arg(long, value_name = "TOKEN", value_parser = secret, allow_hyphen_values = true)]
     token: Option<Secret>,
+    /// Let it mint client tokens: short-lived, for browsers and apps, never wider than itself
+    #[arg(long)]
+    may_mint: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -55,6 +58,7 @@ pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
         created_at: clock.wall_ms(),
         expires_at,
         disabled: false,
+        may_mint: args.may_mint,
         policy: args.policy.clone(),
         grant,
         last_used_at: None,

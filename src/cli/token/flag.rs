@@ -77,6 +77,8 @@ impl GrantFlags {
             allow_missing_origin: base.allow_missing_origin,
             rate_limit: self.rate.clone().or(base.rate_limit),
             concurrency: self.concurrency.or(base.concurrency),
+            max_session: base.max_session,
+            end_at_expiry: base.end_at_expiry,
         }
     }
 }

@@ -114,10 +114,15 @@ impl Target {
 }
 
 impl OneArgs {
+    /// What follows `ctk_` in a client token's id.
+    fn client(&self) -> Option<&str> {
+        self.id.strip_prefix("ctk_")
+    }
+
     /// The id; what does not look like one is not repeated.
     fn id(&self) -> anyhow::Result<&str> {
         let allowed = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
-        let rest = self.id.strip_prefix("tok_").unwrap_or_default();
+        let rest = self.id.strip_prefix("tok_").or_else(|| self.client()).unwrap_or_default();
         if rest.len() != 16 || !rest.bytes().all(allowed) {
             bail!(
                 "this is no token's id: ids are `tok_` and 16 characters, `keygate token list` shows them"

@@ -32,6 +32,9 @@ pub(super) struct UpdateArgs {
     no_expiry: bool,
     #[command(flatten)]
     grant: GrantFlags,
+    /// Whether it may mint client tokens from now on
+    #[arg(long, value_name = "true|false")]
+    may_mint: Option<bool>,
 }
 
 /// Changes a token and shows it.
@@ -66,6 +69,7 @@ fn fixed(args: &UpdateArgs, outline: &Outline) -> anyhow::Result<Change> {
         policy: if args.no_policy { Some(None) } else { args.policy.clone().map(Some) },
         grant: args.policy.as_ref().map(|_| None),
         disabled: None,
+        may_mint: args.may_mint,
     })
 }
 

@@ -65,6 +65,7 @@ fn to_json(record: &Record) -> Value {
         "created_at": timestamp::format(record.created_at),
         "expires_at": record.expires_at,
         "disabled": record.disabled,
+        "may_mint": record.may_mint,
         "policy": record.policy,
         "grant": grant,
         "last_used_at": record.last_used_at.map(timestamp::format),
@@ -91,6 +92,9 @@ fn rows_of(record: &Record) -> Vec<(&'static str, String)> {
         ("expires", expires(record)),
         ("last used", last_used(record)),
     ];
+    if record.may_mint {
+        rows.push(("may mint", "yes".to_owned()));
+    }
     match (&record.policy, &record.grant) {
         (Some(policy), _) => rows.push(("policy", printable(policy))),
         (None, None) => rows.push(("grant", "the default policy".to_owned())),
@@ -114,6 +118,7 @@ fn dimensions(grant: &GrantText) -> Vec<(&'static str, String)> {
         ("methods", list(&grant.methods)),
         ("rate", rate),
         ("concurrency", grant.concurrency.map(|n| n.to_string())),
+        ("session", grant.max_session.as_deref().map(printable)),
         (
             "no origin",
             grant

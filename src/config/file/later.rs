@@ -3,7 +3,7 @@
 //! refuses them, whatever is in them.
 #![expect(dead_code, reason = "looked at for its shape only, until it is in effect")]
 
-use super::shape::{Choice, optional, optional_list, required};
+use super::shape::{optional, optional_list, required};
 use crate::config::secret_ref::SecretRef;
 use serde::Deserialize;
 
@@ -66,40 +66,4 @@ pub(crate) struct Budget {
     tokens: Option<u64>,
     #[serde(deserialize_with = "required")]
     per: String,
-}
-
-/// `client_tokens:`
-#[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ClientTokens {
-    #[serde(default, deserialize_with = "optional")]
-    issuer: Option<String>,
-    #[serde(default, deserialize_with = "optional")]
-    audience: Option<String>,
-    #[serde(default, deserialize_with = "optional")]
-    default_ttl: Option<String>,
-    #[serde(default, deserialize_with = "optional")]
-    max_ttl: Option<String>,
-    #[serde(default, deserialize_with = "optional")]
-    signing: Option<String>,
-    #[serde(default, deserialize_with = "optional")]
-    rotate_every: Option<String>,
-}
-
-/// An entry of `issuers:`.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Issuer {
-    #[serde(deserialize_with = "required")]
-    issuer: String,
-    #[serde(deserialize_with = "required")]
-    audience: String,
-    #[serde(deserialize_with = "required")]
-    jwks: Choice,
-    #[serde(default, deserialize_with = "optional_list")]
-    algorithms: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "optional")]
-    policy: Option<String>,
 }

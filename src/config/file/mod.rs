@@ -5,6 +5,7 @@
 //! [`explain`] gives it line, column, path and remedy. Values that are text here (durations,
 //! sizes, addresses, names) are judged in [`super::resolve`], all of them at once.
 
+pub(crate) mod client;
 mod explain;
 pub(crate) mod later;
 mod place;
@@ -69,10 +70,10 @@ pub(crate) struct File {
     pub(crate) tokens: Option<Vec<Token>>,
     /// Short-lived tokens that holders of a token make for their own clients.
     #[serde(deserialize_with = "optional")]
-    pub(crate) client_tokens: Option<later::ClientTokens>,
+    pub(crate) client_tokens: Option<client::ClientTokens>,
     /// Signed tokens of other issuers, verified offline.
     #[serde(deserialize_with = "optional_list")]
-    pub(crate) issuers: Option<Vec<later::Issuer>>,
+    pub(crate) issuers: Option<Vec<client::Issuer>>,
     /// The file with the price table.
     #[serde(deserialize_with = "optional")]
     pub(crate) prices: Option<String>,

@@ -40,10 +40,10 @@ pub(crate) struct Policy {
     pub(crate) budget: Option<later::Budget>,
     /// How long a stream or socket may last.
     #[serde(deserialize_with = "optional")]
-    pub(crate) max_session: Option<String>,
+    max_session: Option<String>,
     /// Whether open streams end when the token expires.
     #[serde(deserialize_with = "optional")]
-    pub(crate) end_at_expiry: Option<bool>,
+    end_at_expiry: Option<bool>,
 }
 
 impl Policy {
@@ -58,6 +58,8 @@ impl Policy {
             allow_missing_origin: self.allow_missing_origin,
             rate_limit: self.rate_limit,
             concurrency: self.concurrency,
+            max_session: self.max_session,
+            end_at_expiry: self.end_at_expiry,
         }
     }
 }

@@ -263,6 +263,7 @@ fn every_configuration_that_is_accepted_fits_the_schema() {
 const BEYOND: &[&str] = &[
     "access_log.yaml",
     "access_log_place.yaml",
+    "client_tokens.yaml",
     "listen_addresses.yaml",
     "not_yet.yaml",
     "policy_missing_origin.yaml",

@@ -5,6 +5,7 @@
 //! Invariant: a [`Config`] comes out only if the list is empty.
 
 mod access;
+mod client;
 mod limit;
 mod listen;
 mod not_yet;
@@ -49,6 +50,9 @@ pub(crate) fn resolve(file: File, source: &Source<'_>) -> Result<Config, Problem
     let resolved =
         resolved.filter_map(|(name, written)| provider::one(&name, written, source, &mut problems));
     let resolved = resolved.collect();
+    let client_tokens = client::tokens(file.client_tokens, public_url.as_deref(), &mut problems);
+    let own = &client_tokens.issuer;
+    let issuers = client::issuers(file.issuers.unwrap_or_default(), own, &policies, &mut problems);
     let config = Config {
         listen: listeners,
         public_url,
@@ -65,6 +69,8 @@ pub(crate) fn resolve(file: File, source: &Source<'_>) -> Result<Config, Problem
             .default_policy
             .and_then(|written| policy::one("default_policy", written, &providers, &mut problems)),
         tokens: token::all(file.tokens.unwrap_or_default(), &policies, &mut problems),
+        client_tokens,
+        issuers,
     };
     if problems.0.is_empty() { Ok(config) } else { Err(problems) }
 }

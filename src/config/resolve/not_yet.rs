@@ -7,7 +7,6 @@ use crate::config::file::policy::Policy;
 use crate::config::file::provider::Provider;
 
 const REMOVE: &str = "not in effect yet; remove it";
-const FALSE: &str = "not in effect yet; set it to false or remove it";
 
 /// Kinds of providers that come later.
 pub(super) const KINDS: [&str; 2] = ["decart", "durable-streams"];
@@ -26,19 +25,8 @@ pub(super) fn refuse(file: &File, problems: &mut Problems) {
     if let Some(policy) = &file.default_policy {
         refuse_in_policy("default_policy", policy, problems);
     }
-    for (index, token) in file.tokens.iter().flatten().enumerate() {
-        if token.may_mint == Some(true) {
-            problems.push(format!("tokens[{index}].may_mint"), FALSE);
-        }
-    }
-    for (path, is_set) in [
-        ("client_tokens", file.client_tokens.is_some()),
-        ("issuers", file.issuers.is_some()),
-        ("prices", file.prices.is_some()),
-    ] {
-        if is_set {
-            problems.push(path, REMOVE);
-        }
+    if file.prices.is_some() {
+        problems.push("prices", REMOVE);
     }
 }
 
@@ -57,16 +45,11 @@ fn refuse_in_provider(name: &str, provider: &Provider, problems: &mut Problems) 
 }
 
 fn refuse_in_policy(path: &str, policy: &Policy, problems: &mut Problems) {
-    for (key, is_set) in [
-        ("token_rate", policy.token_rate.is_some()),
-        ("budget", policy.budget.is_some()),
-        ("max_session", policy.max_session.is_some()),
-    ] {
+    for (key, is_set) in
+        [("token_rate", policy.token_rate.is_some()), ("budget", policy.budget.is_some())]
+    {
         if is_set {
             problems.push(format!("{path}.{key}"), REMOVE);
         }
-    }
-    if policy.end_at_expiry == Some(true) {
-        problems.push(format!("{path}.end_at_expiry"), FALSE);
     }
 }

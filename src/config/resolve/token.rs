@@ -57,6 +57,7 @@ pub(super) fn all(
                 policy: token.policy.map(Into::into),
                 expires_at,
                 disabled: token.disabled.unwrap_or(false),
+                may_mint: token.may_mint.unwrap_or(false),
             });
         }
     }

@@ -6,6 +6,7 @@
 //! [`connection`] opens, [`mod@file`] sees to owners and modes, [`schema`] to the tables; [`record`]
 //! holds what is asked of a store, [`row`] reads what it answers.
 
+mod client;
 mod connection;
 mod file;
 mod record;

@@ -22,8 +22,8 @@ impl TokenStore for Sqlite {
         const TAKEN: &str = "SELECT 1 FROM tokens WHERE sha256 = ?1";
         const INSERT: &str = "INSERT INTO tokens
             (id, name, sha256, last4, created_at, expires_at, disabled, policy, grant_json,
-             last_used_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+             last_used_at, may_mint)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let sql = |e: rusqlite::Error| failed(&self.path, &e);
         let grant = match &record.grant {
             None => None,
@@ -48,6 +48,7 @@ impl TokenStore for Sqlite {
                 record.policy,
                 grant,
                 record.last_used_at.map(integer),
+                record.may_mint,
             ];
             tx.prepare_cached(INSERT).and_then(|mut s| s.execute(values)).map_err(sql)?;
             Ok(())
@@ -165,6 +166,7 @@ pub(super) fn apply(
         name = coalesce(:name, name),
         expires_at = iif(:set_expires_at, :expires_at, expires_at),
         disabled = coalesce(:disabled, disabled),
+        may_mint = coalesce(:may_mint, may_mint),
         policy = iif(:set_policy, :policy, policy),
         grant_json = iif(:set_grant, :grant, grant_json)
         WHERE id = :id";
@@ -175,6 +177,7 @@ pub(super) fn apply(
         ":set_expires_at": change.expires_at.is_some(),
         ":expires_at": change.expires_at.as_ref().and_then(Option::as_ref),
         ":disabled": change.disabled,
+        ":may_mint": change.may_mint,
         ":set_policy": change.policy.is_some(),
         ":policy": change.policy.as_ref().and_then(Option::as_ref),
         ":set_grant": change.grant.is_some(),
@@ -187,10 +190,10 @@ pub(super) fn apply(
     if changed == 0 { Err(StoreError::NotFound(id.to_owned())) } else { Ok(()) }
 }
 
-fn json(grant: &GrantText) -> Result<String, StoreError> {
+pub(super) fn json(grant: &GrantText) -> Result<String, StoreError> {
     serde_json::to_string(grant).map_err(|e| StoreError::Failed(format!("grant: {e}")))
 }
 
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -8,7 +8,8 @@ use rusqlite::types::ValueRef;
 
 /// What [`read`] expects, in its order.
 pub(super) const COLUMNS: &str =
-    "id, name, sha256, last4, created_at, expires_at, disabled, policy, grant_json, last_used_at";
+    "id, name, sha256, last4, created_at, expires_at, disabled, policy, grant_json, last_used_at,
+     may_mint";
 
 /// A row that is no record: nothing can match its token, so nothing can use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Record, Unreadable>
             }
         }),
         last_used_at: number(row.get_ref(9)?),
+        may_mint: row.get_ref(10)? == ValueRef::Integer(1),
     }))
 }
 
@@ -70,7 +72,7 @@ fn text(value: ValueRef<'_>) -> String {
     }
 }
 
-fn number(value: ValueRef<'_>) -> Option<u64> {
+pub(super) fn number(value: ValueRef<'_>) -> Option<u64> {
     match value {
         ValueRef::Integer(number) => u64::try_from(number).ok(),
         _ => None,

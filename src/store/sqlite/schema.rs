@@ -8,7 +8,7 @@ use super::connection::Refused;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The schema that this keygate writes.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// `keyg`
 const APPLICATION_ID: i64 = 0x6b65_7967;
 
@@ -45,6 +45,46 @@ const TO_2: &str = "
 CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
+/// From schema 2: who may mint, what was minted, and what signs. Client tokens are read by
+/// `seq` alone, which grows with every change, so that minting one re-reads no other.
+const TO_3: &str = "
+ALTER TABLE tokens ADD COLUMN may_mint INTEGER NOT NULL DEFAULT 0;
+CREATE TRIGGER token_may_mint AFTER UPDATE OF may_mint ON tokens
+    BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
+CREATE TABLE client_tokens (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    parent TEXT NOT NULL,
+    sha256 BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    starts_until INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL,
+    uses INTEGER,
+    inference INTEGER NOT NULL,
+    grant_json TEXT NOT NULL,
+    metadata_json TEXT,
+    revoked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX client_tokens_end ON client_tokens (ends_at);
+CREATE TABLE client_uses (
+    id TEXT PRIMARY KEY,
+    used INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE signing_keys (
+    kid TEXT PRIMARY KEY,
+    algorithm TEXT NOT NULL,
+    pkcs8 BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    signs_from INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER signing_key_added AFTER INSERT ON signing_keys
+    BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
+CREATE TRIGGER signing_key_removed AFTER DELETE ON signing_keys
+    BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
+";
+
 /// Reads what the file is, writes nothing. Gives its schema; 0 is an empty file. It is one
 /// statement, so that another process's migration shows whole or not at all.
 pub(super) fn inspect(connection: &Connection) -> Result<i64, Refused> {
@@ -78,6 +118,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
     }
     if found < 2 {
         tx.execute_batch(TO_2)?;
+    }
+    if found < 3 {
+        tx.execute_batch(TO_3)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;

@@ -1,7 +1,7 @@
 //! The store by its promises: durable, shared, closed where it can't read.
 
 use super::*;
-use crate::token::store::TokenStore;
+use crate::token::store::{ClientStore, TokenStore};
 use crate::values::grant::{GrantText, RateText};
 use crate::values::ids::TokenDigest;
 use std::io::{BufRead, BufReader, Write};
@@ -20,6 +20,7 @@ fn record(name: &str) -> Record {
         created_at: 1_700_000_000_123,
         expires_at: None,
         disabled: false,
+        may_mint: false,
         policy: None,
         grant: None,
         last_used_at: None,
@@ -98,6 +99,7 @@ fn a_change_touches_what_it_names_and_nothing_else() {
         name: Some("b".into()),
         expires_at: Some(Some("2099-01-01T00:00:00Z".into())),
         disabled: Some(true),
+        may_mint: Some(true),
         policy: Some(None),
         grant: Some(Some(grant())),
     };
@@ -106,6 +108,7 @@ fn a_change_touches_what_it_names_and_nothing_else() {
         name: "b".into(),
         expires_at: Some("2099-01-01T00:00:00Z".into()),
         disabled: true,
+        may_mint: true,
         policy: None,
         grant: Some(Ok(grant())),
         ..before.clone()
@@ -115,6 +118,7 @@ fn a_change_touches_what_it_names_and_nothing_else() {
     let back = Change {
         expires_at: Some(None),
         disabled: Some(false),
+        may_mint: Some(false),
         policy: Some(Some("p".into())),
         grant: Some(None),
         ..Change::default()
@@ -295,11 +299,34 @@ fn the_key_of_tickets_is_drawn_once_and_the_same_for_everybody() {
     assert!(error.contains("delete the row 'ticket_key'"), "{error}");
 }
 
+/// Takes back what schema 3 brought.
+const TO_2_AGAIN: &str = "DROP TRIGGER token_may_mint; ALTER TABLE tokens DROP COLUMN may_mint;
+    DROP TABLE client_tokens; DROP TABLE client_uses; DROP TABLE signing_keys;
+    PRAGMA user_version = 2";
+
+#[test]
+fn a_file_of_the_second_schema_keeps_its_tokens_and_its_key_of_tickets() {
+    let t = Temporary::new();
+    t.store.create(&record("old")).unwrap();
+    let key = t.store.ticket_key().unwrap();
+    t.raw().execute_batch(TO_2_AGAIN).unwrap();
+    let store = Sqlite::open(t.path()).unwrap();
+    assert_eq!(store.all().unwrap(), [record("old")], "nobody may mint who could not before");
+    assert_eq!(store.ticket_key().unwrap(), key, "tickets that are out stay good");
+    assert_eq!(
+        store.clients_since(0).unwrap(),
+        (0, Vec::new()),
+        "there is room for what is minted"
+    );
+    assert!(store.keys().unwrap().is_empty(), "and for keys");
+}
+
 #[test]
 fn a_file_of_the_first_schema_is_brought_up_with_its_tokens() {
     let t = Temporary::new();
     t.store.create(&record("old")).unwrap();
-    t.raw().execute_batch("DROP TABLE secrets; PRAGMA user_version = 1").unwrap();
+    t.raw().execute_batch(&format!("{TO_2_AGAIN}; DROP TABLE secrets")).unwrap();
+    t.raw().pragma_update(None, "user_version", 1).unwrap();
     let store = Sqlite::open(t.path()).unwrap();
     assert_eq!(store.all().unwrap(), [record("old")], "its tokens are still there");
     assert_eq!(store.ticket_key().unwrap(), t.store.ticket_key().unwrap());

@@ -1,0 +1,216 @@
+//! Whose request it is, and everything that bounds it: its own grant, and for a client token the
+//! grant of what it can't be wider than, as that is now.
+//!
+//! Proxy tokens have one bound and pay for one.
+
+use super::denial::{Code, Denial};
+use super::permit::Ends;
+use super::step::Step;
+use super::{concurrency, granted, model, rate, scope};
+use crate::config::Config;
+use crate::token::index::Index;
+use crate::token::{Above, Counters, GrantSource, Token};
+use crate::values::grant::{Grant, RateLimit};
+use crate::values::timestamp::Expiry;
+use concurrency::InFlight;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A token, and the one that minted it.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// The token that was presented.
+    pub token: Arc<Token>,
+    /// Its parent, as it is now.
+    parent: Option<Arc<Token>>,
+}
+
+/// What bounds a request.
+pub struct Bounds<'a> {
+    own: Bound<'a>,
+    above: Option<Bound<'a>>,
+}
+
+/// One grant.
+#[derive(Clone, Copy)]
+pub struct Bound<'a> {
+    /// The grant.
+    pub grant: &'a Grant,
+    /// It opens inference paths only, whatever it names.
+    pub inference_only: bool,
+}
+
+impl Holder {
+    /// Who holds `token`; nobody where its parent is gone.
+    pub fn of(token: Arc<Token>, index: &Index) -> Option<Self> {
+        let parent = match token.client.as_ref().map(|client| &client.above) {
+            Some(Above::Parent(id)) => Some(index.lookup_id(id)?),
+            Some(Above::Issuer(_)) | None => None,
+        };
+        Some(Self { token, parent })
+    }
+
+    /// Whether neither it nor its parent is disabled.
+    pub fn is_enabled(&self) -> bool {
+        !self.token.disabled && self.parent.as_ref().is_none_or(|parent| !parent.disabled)
+    }
+
+    pub(super) fn has_expired(&self, now_ms: u64) -> bool {
+        self.token.expires_at.is_over(now_ms)
+            || self.parent.as_ref().is_some_and(|parent| parent.expires_at.is_over(now_ms))
+    }
+
+    /// What bounds it under this configuration.
+    ///
+    /// # Errors
+    /// A grant is gone or can't be read: nothing is allowed.
+    pub fn bounds<'a>(&'a self, config: &'a Config) -> Result<Bounds<'a>, Denial> {
+        let Some(client) = &self.token.client else {
+            let own = Bound { grant: granted(config, &self.token)?, inference_only: false };
+            return Ok(Bounds { own, above: None });
+        };
+        let own = match &self.token.grant {
+            GrantSource::Inline(grant) => grant,
+            // Whatever else it is, it is none that was minted.
+            _ => return Err(Code::TokenInvalid.into()),
+        };
+        let above = match (&client.above, &self.parent) {
+            (_, Some(parent)) => granted(config, parent)?,
+            (Above::Issuer(issuer), None) => ceiling(config, issuer)?,
+            (Above::Parent(_), None) => return Err(Code::TokenInvalid.into()),
+        };
+        Ok(Bounds {
+            own: Bound { grant: own, inference_only: client.inference },
+            above: Some(Bound { grant: above, inference_only: false }),
+        })
+    }
+
+    pub(super) fn take_rate(&self, config: &Config, steady_ms: u64) -> Result<(), Denial> {
+        rate::take(&self.token.counters, Limits::of(config, &self.token).rate, steady_ms)?;
+        match &self.parent {
+            Some(parent) => {
+                rate::take(&parent.counters, Limits::of(config, parent).rate, steady_ms)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn enter(&self, config: &Config) -> Result<(InFlight, Option<InFlight>), Denial> {
+        let enter = |token: &Token| {
+            let limit = Limits::of(config, token).concurrency;
+            concurrency::enter(&token.counters, limit)
+        };
+        let own = enter(&self.token)?;
+        Ok((own, self.parent.as_deref().map(enter).transpose()?))
+    }
+
+    pub(super) fn used(&self, now_ms: u64) {
+        let note = |counters: &Counters| counters.last_used_ms.store(now_ms, Relaxed);
+        note(&self.token.counters);
+        if let Some(parent) = &self.parent {
+            note(&parent.counters);
+        }
+    }
+}
+
+/// What the configuration names for an issuer.
+fn ceiling<'a>(config: &'a Config, issuer: &str) -> Result<&'a Grant, Denial> {
+    let issuer = config.issuers.iter().find(|known| *known.issuer == *issuer);
+    let issuer = issuer.ok_or(Code::TokenInvalid)?;
+    match &issuer.policy {
+        Some(policy) => {
+            let grant = config.policies.get(policy).map(|grant| &**grant);
+            grant.ok_or_else(|| Code::TokenInvalid.into())
+        }
+        None => Ok(config.default_policy.as_deref().unwrap_or(&super::UNRESTRICTED)),
+    }
+}
+
+impl<'a> Bounds<'a> {
+    /// Holds a rule against each.
+    pub(super) fn each(
+        &self,
+        mut rule: impl FnMut(Bound<'a>) -> Result<(), Denial>,
+        step: Step,
+    ) -> Result<(), Denial> {
+        rule(self.own).map_err(|denial| denial.at(step))?;
+        match self.above {
+            Some(above) => rule(above).map_err(|denial| denial.at(step)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether any names models.
+    pub fn name_models(&self) -> bool {
+        self.own.grant.models.is_some() || self.above.is_some_and(|a| a.grant.models.is_some())
+    }
+
+    /// Whether each that names models has this one.
+    pub fn have_model(&self, model: &str) -> bool {
+        self.fit_model(model).is_ok()
+    }
+
+    /// Whether each has this model.
+    ///
+    /// # Errors
+    /// `model_not_allowed`.
+    pub(super) fn fit_model(&self, model: &str) -> Result<(), Denial> {
+        self.each(|bound| model::fits(bound.grant, model), Step::Model)
+    }
+
+    /// When a session of `token` ends under these.
+    pub(super) fn ends(&self, token: &Token) -> Ends {
+        let lengths = [Some(self.own), self.above].into_iter().flatten();
+        let after = lengths.filter_map(|bound| bound.grant.max_session).min();
+        let at_expiry =
+            self.own.grant.end_at_expiry || self.above.is_some_and(|a| a.grant.end_at_expiry);
+        let end = match (&token.client, token.expires_at) {
+            (Some(client), _) => Some(client.ends_at_ms),
+            (None, Expiry::At(end)) => Some(end),
+            (None, _) => None,
+        };
+        Ends { after, at_ms: end.filter(|_| at_expiry) }
+    }
+}
+
+/// Whether a session that passed before may go on: its token and that one's parent are there, and
+/// every grant still reaches what it reached.
+pub fn still_allowed(
+    config: &Config,
+    holder: &Holder,
+    target: &scope::Target<'_>,
+    keeps_model: impl FnOnce(&Bounds<'_>) -> bool,
+) -> bool {
+    holder.is_enabled()
+        && holder.bounds(config).is_ok_and(|bounds| {
+            let check = |b: Bound<'_>| scope::check(b.grant, b.inference_only, target);
+            bounds.each(check, Step::Scope).is_ok() && keeps_model(&bounds)
+        })
+}
+
+/// The limits in force: an inline grant inherits what it leaves out from the default policy.
+struct Limits {
+    rate: Option<RateLimit>,
+    concurrency: Option<u32>,
+}
+
+impl Limits {
+    fn of(config: &Config, token: &Token) -> Self {
+        let none = Self { rate: None, concurrency: None };
+        let of = |grant: &Grant| Self { rate: grant.rate_limit, concurrency: grant.concurrency };
+        match (&token.grant, token.client.as_ref().map(|client| &client.above)) {
+            // What it leaves out is its parent's, which is counted there.
+            (GrantSource::Inline(grant), Some(Above::Parent(_))) => of(grant),
+            // Nothing else counts for these.
+            (_, Some(Above::Issuer(issuer))) => ceiling(config, issuer).map_or(none, of),
+            (GrantSource::Inline(grant), None) => {
+                let fallback = config.default_policy.as_deref().map_or(none, of);
+                Self {
+                    rate: grant.rate_limit.or(fallback.rate),
+                    concurrency: grant.concurrency.or(fallback.concurrency),
+                }
+            }
+            _ => granted(config, token).map_or(none, of),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Client tokens and signing keys in SQL.
+
+use super::connection::failed;
+use super::record::integer;
+use super::{Sqlite, row};
+use crate::config::client::Algorithm;
+use crate::token::jwks::KeyRecord;
+use crate::token::store::{ClientRecord, ClientStore, Decide, StoreError};
+use crate::values::ids::TokenDigest;
+use rusqlite::{Connection, Row, params};
+use zeroize::Zeroizing;
+
+const COLUMNS: &str = "seq, id, parent, sha256, name, created_at, starts_until, ends_at, uses,
+    inference, grant_json, metadata_json, revoked";
+
+impl ClientStore for Sqlite {
+    fn add_client(&self, record: &ClientRecord) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO client_tokens (id, parent, sha256, name, created_at,
+            starts_until, ends_at, uses, inference, grant_json, metadata_json, revoked)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let Ok(grant) = &record.grant else {
+            return Err(StoreError::Failed("a grant that can't be read is not stored".into()));
+        };
+        let grant = super::record::json(grant)?;
+        self.write(|tx| {
+            let values = params![
+                record.id,
+                record.parent,
+                record.digest.0.as_slice(),
+                record.name,
+                integer(record.created_at),
+                integer(record.starts_until),
+                integer(record.ends_at),
+                record.uses,
+                record.inference,
+                grant,
+                record.metadata,
+                record.revoked,
+            ];
+            tx.prepare_cached(SQL)
+                .and_then(|mut statement| statement.execute(values))
+                .map_err(|e| failed(&self.path, &e))?;
+            Ok(())
+        })
+    }
+
+    fn clients_since(&self, seq: i64) -> Result<(i64, Vec<ClientRecord>), StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM client_tokens WHERE seq > ?1 ORDER BY seq");
+        let read = |connection: &mut Connection| -> rusqlite::Result<_> {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let (mut last, mut records) = (seq, Vec::new());
+            for found in statement.query_map([seq], |row| Ok((row.get(0)?, client(row)?)))? {
+                let (seq, record) = found?;
+                last = seq;
+                records.extend(record);
+            }
+            Ok((last, records))
+        };
+        self.with(|connection| read(connection).map_err(|e| failed(&self.path, &e)))
+    }
+
+    fn revoke_client(&self, id: &str) -> Result<(), StoreError> {
+        // A new `seq` is what others look for.
+        const SQL: &str = "UPDATE client_tokens SET revoked = 1,
+            seq = (SELECT max(coalesce((SELECT max(seq) FROM client_tokens), 0),
+                (SELECT seq FROM sqlite_sequence WHERE name = 'client_tokens')) + 1)
+            WHERE id = ?1 AND revoked = 0";
+        // What is inserted later must not come before it, even if this row is forgotten.
+        const PASSED: &str = "UPDATE sqlite_sequence
+            SET seq = max(seq, (SELECT max(seq) FROM client_tokens))
+            WHERE name = 'client_tokens'";
+        const KNOWN: &str = "SELECT 1 FROM client_tokens WHERE id = ?1";
+        let sql = |e: rusqlite::Error| failed(&self.path, &e);
+        self.write(|tx| {
+            let changed = tx.prepare_cached(SQL).and_then(|mut s| s.execute([id])).map_err(sql)?;
+            tx.execute(PASSED, []).map_err(sql)?;
+            let known = tx.prepare_cached(KNOWN).and_then(|mut s| s.exists([id])).map_err(sql)?;
+            if changed == 0 && !known {
+                return Err(StoreError::NotFound(id.to_owned()));
+            }
+            Ok(())
+        })
+    }
+
+    fn take_use(&self, id: &str, uses: u32, ends_at: u64) -> Result<bool, StoreError> {
+        const SQL: &str = "INSERT INTO client_uses (id, used, ends_at) VALUES (?1, 1, ?3)
+            ON CONFLICT (id) DO UPDATE SET used = used + 1 WHERE used < ?2";
+        self.write(|tx| {
+            let taken = tx
+                .prepare_cached(SQL)
+                .and_then(|mut statement| statement.execute(params![id, uses, integer(ends_at)]))
+                .map_err(|e| failed(&self.path, &e))?;
+            Ok(taken == 1 && uses > 0)
+        })
+    }
+
+    fn forget_ended(&self, now_ms: u64) -> Result<(), StoreError> {
+        self.write(|tx| {
+            for sql in [
+                "DELETE FROM client_tokens WHERE ends_at < ?1",
+                "DELETE FROM client_uses WHERE ends_at < ?1",
+            ] {
+                tx.prepare_cached(sql)
+                    .and_then(|mut s| s.execute([integer(now_ms.saturating_sub(60_000))]))
+                    .map_err(|e| failed(&self.path, &e))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.with(|connection| read_keys(connection).map_err(|e| failed(&self.path, &e)))
+    }
+
+    fn rotate(&self, decide: &mut Decide<'_>) -> Result<(), StoreError> {
+        const ADD: &str = "INSERT INTO signing_keys (kid, algorithm, pkcs8, created_at, signs_from)
+            VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = |e: rusqlite::Error| failed(&self.path, &e);
+        self.write(|tx| {
+            let keys = read_keys(tx).map_err(sql)?;
+            let rotation = decide(&keys).map_err(|e| StoreError::Failed(e.to_string()))?;
+            if let Some(key) = &rotation.create {
+                let values = params![
+                    key.kid,
+                    key.algorithm.as_str(),
+                    key.pkcs8.as_slice(),
+                    integer(key.created_at),
+                    integer(key.signs_from),
+                ];
+                tx.execute(ADD, values).map_err(sql)?;
+            }
+            for kid in &rotation.remove {
+                tx.execute("DELETE FROM signing_keys WHERE kid = ?1", [kid]).map_err(sql)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn read_keys(connection: &Connection) -> rusqlite::Result<Vec<KeyRecord>> {
+    const SQL: &str = "SELECT kid, algorithm, pkcs8, created_at, signs_from FROM signing_keys
+        ORDER BY signs_from, kid";
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut keys = Vec::new();
+    for found in statement.query_map([], |row| {
+        let algorithm: String = row.get(1)?;
+        // Of a newer keygate: not ours to sign with.
+        let Some(algorithm) = Algorithm::parse(&algorithm) else { return Ok(None) };
+        Ok(Some(KeyRecord {
+            kid: row.get(0)?,
+            algorithm,
+            pkcs8: Zeroizing::new(row.get(2)?),
+            created_at: row::number(row.get_ref(3)?).unwrap_or(0),
+            signs_from: row::number(row.get_ref(4)?).unwrap_or(0),
+        }))
+    })? {
+        keys.extend(found?);
+    }
+    Ok(keys)
+}
+
+/// A row of [`COLUMNS`]; what can't be read allows nothing.
+fn client(row: &Row<'_>) -> rusqlite::Result<Option<ClientRecord>> {
+    let digest: Option<[u8; 32]> = row.get_ref(3)?.as_blob().ok().and_then(|b| b.try_into().ok());
+    let Some(digest) = digest else { return Ok(None) };
+    let number = |index: usize| -> rusqlite::Result<u64> {
+        Ok(row::number(row.get_ref(index)?).unwrap_or(0))
+    };
+    let grant: String = row.get(10)?;
+    Ok(Some(ClientRecord {
+        id: row.get(1)?,
+        parent: row.get(2)?,
+        digest: TokenDigest(digest),
+        name: row.get(4)?,
+        created_at: number(5)?,
+        starts_until: number(6)?,
+        ends_at: number(7)?,
+        uses: row.get(8)?,
+        inference: row.get(9)?,
+        grant: serde_json::from_str(&grant).map_err(|_| grant),
+        metadata: row.get(11)?,
+        revoked: row.get(12)?,
+    }))
+}

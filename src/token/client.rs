@@ -1,0 +1,218 @@
+//! Client tokens in memory: those that were minted, those whose signature was verified once, and
+//! those that were revoked. Asked only for what [`super::index`] does not know.
+//!
+//! Invariant: an id that was revoked is never found again, in whichever form it is presented, until
+//! it would have ended. Remembered signatures are bounded in number and forgotten when what they
+//! were held against changes.
+
+use super::index::First8;
+use super::issuers::Issuers;
+use super::jwks::Keys;
+use super::store::ClientRecord;
+use super::{Above, Client, Counters, GrantSource, Presented, Token, jwt};
+use crate::config::Config;
+use crate::values::ids::TokenDigest;
+use crate::values::timestamp::Expiry;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire},
+};
+
+/// Verified signatures that are remembered.
+const REMEMBERED: usize = 20_000;
+/// Subjects of other issuers that are counted.
+const SUBJECTS: usize = 65_536;
+
+type ByDigest = DashMap<TokenDigest, Arc<Token>, BuildHasherDefault<First8>>;
+
+/// Everything about client tokens.
+#[derive(Default)]
+pub struct Clients {
+    /// What signs and verifies ours.
+    pub keys: Keys,
+    /// Whose else are accepted.
+    pub issuers: Issuers,
+    minted: ByDigest,
+    ids: DashMap<Arc<str>, Arc<Token>>,
+    verified: ByDigest,
+    /// Until when (wall clock) each must be remembered.
+    revoked: DashMap<Arc<str>, u64>,
+    /// How subjects of other issuers are counted: whatever token they come with.
+    subjects: DashMap<Arc<str>, Arc<Counters>>,
+    /// Connections that were opened, and until when that counts; only without a store.
+    used: DashMap<Arc<str>, (u32, u64)>,
+    /// Changes whenever what was verified may no longer be.
+    generation: AtomicU64,
+}
+
+impl Clients {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The token that was presented, over or not, unless it was revoked. A signature that is not
+    /// remembered is verified.
+    pub fn find(&self, presented: &Presented, config: &Config, now_ms: u64) -> Option<Arc<Token>> {
+        // Asked of each: one that is taken in while it is revoked must not stay.
+        let good = |token: &Arc<Token>| !self.is_revoked(&token.id);
+        if let Some(token) = self.minted.get(&presented.digest) {
+            return Some(token.clone()).filter(good);
+        }
+        let text = presented.signed.as_deref()?;
+        if let Some(token) = self.verified.get(&presented.digest) {
+            return Some(token.clone()).filter(good);
+        }
+        let generation = self.generation.load(Acquire);
+        let signed = jwt::verify(self, config, text, now_ms)?;
+        let token = self.holder(signed, presented.digest);
+        if !good(&token) {
+            return None;
+        }
+        self.remember(presented.digest, &token, generation, now_ms);
+        Some(token)
+    }
+
+    /// The minted token with this id, unless it was revoked.
+    pub fn lookup_id(&self, id: &str) -> Option<Arc<Token>> {
+        let token = self.ids.get(id)?.clone();
+        (!self.is_revoked(&token.id)).then_some(token)
+    }
+
+    /// Whether the token with this id was revoked.
+    pub fn is_revoked(&self, id: &str) -> bool {
+        self.revoked.contains_key(id)
+    }
+
+    /// Takes in what the store has, or what was just minted; gives whether it is a revocation.
+    pub fn take(&self, record: &ClientRecord) -> bool {
+        let id: Arc<str> = record.id.as_str().into();
+        if record.revoked {
+            self.revoked.insert(id.clone(), record.ends_at);
+            self.minted.remove(&record.digest);
+            self.ids.remove(&id);
+            self.verified.retain(|_, token| token.id != id);
+            return true;
+        }
+        if !self.revoked.contains_key(&id)
+            && let Entry::Vacant(place) = self.ids.entry(id)
+        {
+            let token = Arc::new(token_of(record));
+            self.minted.insert(record.digest, token.clone());
+            place.insert(token);
+        }
+        false
+    }
+
+    /// Forgets verified signatures: keys, issuers or the configuration have changed.
+    pub fn forget_verified(&self) {
+        self.generation.fetch_add(1, AcqRel);
+        self.verified.clear();
+    }
+
+    /// Forgets what has ended.
+    pub fn forget_ended(&self, now_ms: u64) {
+        self.minted.retain(|_, token| !ended(token, now_ms));
+        self.ids.retain(|_, token| !ended(token, now_ms));
+        self.verified.retain(|_, token| !ended(token, now_ms));
+        // Signed forms of others may be accepted for a moment longer than they last.
+        self.revoked.retain(|_, until| until.saturating_add(60_000) > now_ms);
+        self.used.retain(|_, (_, until)| *until > now_ms);
+        self.subjects.retain(|_, counters| Arc::strong_count(counters) > 1);
+    }
+
+    /// How many minted tokens are known.
+    pub fn len(&self) -> usize {
+        self.minted.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.minted.is_empty()
+    }
+
+    /// Takes one of a token's uses where no store counts them; gives whether one was left.
+    pub fn take_use(&self, id: &Arc<str>, uses: u32, ends_at: u64) -> bool {
+        let mut used = self.used.entry(id.clone()).or_insert((0, ends_at));
+        let left = used.0 < uses;
+        if left {
+            used.0 += 1;
+        }
+        left
+    }
+
+    /// The token that a verified text stands for: the minted one's record where there is one, so
+    /// that both forms are counted and revoked together.
+    fn holder(&self, signed: jwt::Signed, digest: TokenDigest) -> Arc<Token> {
+        if let Above::Parent(_) = signed.client.above
+            && let Some(minted) = self.ids.get(&signed.id)
+        {
+            return minted.clone();
+        }
+        let counters = match &signed.client.above {
+            Above::Parent(_) => Arc::default(),
+            Above::Issuer(_) => self.subject(&signed.id),
+        };
+        Arc::new(Token {
+            name: signed.id.clone(),
+            id: signed.id,
+            digest,
+            expires_at: Expiry::At(signed.client.ends_at_ms),
+            disabled: false,
+            may_mint: false,
+            grant: GrantSource::Inline(Arc::new(signed.grant)),
+            counters,
+            client: Some(Box::new(signed.client)),
+        })
+    }
+
+    fn subject(&self, id: &Arc<str>) -> Arc<Counters> {
+        if self.subjects.len() >= SUBJECTS {
+            self.subjects.retain(|_, counters| Arc::strong_count(counters) > 1);
+        }
+        self.subjects.entry(id.clone()).or_default().clone()
+    }
+
+    fn remember(&self, digest: TokenDigest, token: &Arc<Token>, generation: u64, now_ms: u64) {
+        if self.verified.len() >= REMEMBERED {
+            self.verified.retain(|_, token| !ended(token, now_ms));
+        }
+        if self.verified.len() >= REMEMBERED {
+            // Whoever is still there pays for one verification more.
+            self.verified.clear();
+        }
+        self.verified.insert(digest, token.clone());
+        if self.generation.load(Acquire) != generation || self.is_revoked(&token.id) {
+            self.verified.remove(&digest);
+        }
+    }
+}
+
+fn ended(token: &Token, now_ms: u64) -> bool {
+    token.client.as_ref().is_none_or(|client| client.ends_at_ms <= now_ms)
+}
+
+/// The token of a record; one whose grant can't be read may do nothing.
+fn token_of(record: &ClientRecord) -> Token {
+    let grant = record.grant.as_ref().ok().and_then(|text| text.read().ok());
+    Token {
+        id: record.id.as_str().into(),
+        name: record.name.as_str().into(),
+        digest: record.digest,
+        expires_at: Expiry::At(record.starts_until.min(record.ends_at)),
+        disabled: false,
+        may_mint: false,
+        grant: grant.map_or(GrantSource::Unreadable, |g| GrantSource::Inline(Arc::new(g))),
+        counters: Arc::default(),
+        client: Some(Box::new(Client {
+            above: Above::Parent(record.parent.as_str().into()),
+            uses: record.uses,
+            inference: record.inference,
+            ends_at_ms: record.ends_at,
+        })),
+    }
+}
