@@ -5,7 +5,7 @@ use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
-use super::{forwarded, models, own, reject, ticket};
+use super::{forwarded, keep_alive, models, own, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::own::Own;
@@ -30,7 +30,7 @@ use std::sync::{Arc, OnceLock};
 /// Runs the gate. Gives `true` when the answer has been sent.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let snapshot = ctx.snapshot.clone();
-    keep_alive(gateway, session);
+    keep_alive::decide(gateway, session);
     let (verdict, asked) = {
         let secure = ctx.is_secure();
         let mut asked = Asked::new(gateway, session, &snapshot, &mut ctx.note, secure);
@@ -74,16 +74,6 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
             }
             reject::answer(gateway, session, ctx, denial).await
         }
-    }
-}
-
-/// Whether the connection goes on after this request.
-fn keep_alive(gateway: &Gateway, session: &mut Session) {
-    if gateway.draining.load(std::sync::atomic::Ordering::Acquire) {
-        session.set_keepalive(None);
-    } else if session.get_keepalive().is_some() {
-        // Without a timer of Pingora's: the connection itself knows how long it may rest.
-        session.set_keepalive(Some(0));
     }
 }
 
@@ -147,7 +137,7 @@ fn enter(
 /// What admission found out about a request.
 pub(super) struct Answers {
     route: Route,
-    class: Class,
+    pub(super) class: Class,
     decoded: Box<str>,
     pub(super) framing: Framing,
     trusted: bool,
@@ -225,16 +215,6 @@ impl<'a> Asked<'a> {
         QueryNames(self.reached().and_then(|(provider, _)| provider.query_slots.as_deref()))
     }
 
-    /// It leads to no provider, whatever its path says.
-    fn is_own(&mut self, own: Own) {
-        self.found.own = Some(own);
-        if let Own::Mint(shape) = own {
-            self.found.class = Class::Minting;
-            self.found.max_body = own::MAX_BODY.min(self.found.max_body);
-            self.note.dialect = Some(own::dialect(shape));
-        }
-    }
-
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
         let index = self.found.route.provider;
         Some((self.snapshot.config.providers.get(index)?, self.snapshot.upstreams.get(index)?))
@@ -277,7 +257,7 @@ impl policy::Request for Asked<'_> {
         let path = request.uri.path();
         if let Some(own) = own::at(&request.method, path)? {
             self.found.decoded = path.into();
-            self.is_own(own);
+            own::claim(&mut self.found, self.note, own);
             return Ok(());
         }
         let extra = usize::from(path.starts_with(canonical::DOUBLE_SLASH));
@@ -316,7 +296,7 @@ impl policy::Request for Asked<'_> {
             self.found.max_body = self.snapshot.config.limits.max_upload;
         }
         if let Some(shape) = shape {
-            self.is_own(Own::Mint(shape));
+            own::claim(&mut self.found, self.note, Own::Mint(shape));
         }
         Ok(())
     }

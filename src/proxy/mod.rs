@@ -17,6 +17,7 @@ mod finish;
 mod forwarded;
 pub mod gateway;
 mod held;
+mod keep_alive;
 mod location;
 mod models;
 mod own;

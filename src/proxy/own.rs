@@ -3,11 +3,11 @@
 
 use super::admit::Answers;
 use super::canonical::Framing;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Note};
 use super::gateway::Gateway;
 use super::reject;
 use crate::policy::own::{Answer, JWKS, Own, Question};
-use crate::policy::{Code, Denial, Permit};
+use crate::policy::{Class, Code, Denial, Permit};
 use crate::provider::Dialect;
 use crate::token::mint::shape::Shape;
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ use pingora_proxy::Session;
 use std::time::Duration;
 
 /// Bytes of a request for a token: a session's instructions may be long.
-pub(super) const MAX_BODY: u64 = 256 << 10;
+const MAX_BODY: u64 = 256 << 10;
 
 /// The endpoint at a whole path, where it is keygate's own.
 ///
@@ -39,8 +39,18 @@ pub(super) fn at(method: &Method, path: &str) -> Result<Option<Own>, Denial> {
     Ok(Shape::of(path.trim_end_matches('/')).map(Own::Mint))
 }
 
+/// It leads to no provider, whatever its path says.
+pub(super) fn claim(found: &mut Answers, note: &mut Note, own: Own) {
+    found.own = Some(own);
+    if let Own::Mint(shape) = own {
+        found.class = Class::Minting;
+        found.max_body = MAX_BODY.min(found.max_body);
+        note.dialect = Some(dialect(shape));
+    }
+}
+
 /// The shape of errors that its callers know.
-pub(super) fn dialect(shape: Shape) -> Dialect {
+fn dialect(shape: Shape) -> Dialect {
     match shape {
         Shape::Client => Dialect::Detail,
         Shape::Secret | Shape::Session => Dialect::OpenAi,
