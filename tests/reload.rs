@@ -18,6 +18,10 @@ async fn a_good_file_is_in_force_at_once_and_a_bad_one_changes_nothing() {
         (ALL.replace("models: [gpt-4o-mini", "models: [], x: [gpt-4o-mini"), "scoped"),
         (ALL.replace("127.0.0.1:0 }]", "127.0.0.1:1 }]"), "listen"),
         (ALL.replace("keygate.db", "other.db"), "store"),
+        (
+            ALL.replace("127.0.0.1:0 }]", "127.0.0.1:1 }]").replace("keygate.db", "other.db"),
+            "\nstore",
+        ),
         (String::new(), ""),
     ] {
         let problem = setup.reload(&bad).await.expect_err("a bad file");
@@ -28,7 +32,7 @@ async fn a_good_file_is_in_force_at_once_and_a_bad_one_changes_nothing() {
     setup.reload(ALL).await.expect("a good file again");
     setup.chat("free").send().await.assert_status(200);
     assert_eq!(setup.metric(r#"keygate_reloads_total{result="ok"}"#), 2.0);
-    assert_eq!(setup.metric(r#"keygate_reloads_total{result="failed"}"#), 7.0);
+    assert_eq!(setup.metric(r#"keygate_reloads_total{result="failed"}"#), 8.0);
 }
 
 #[tokio::test]

@@ -23,6 +23,25 @@ async fn each_event_is_there_before_the_next_one_is_sent() {
 }
 
 #[tokio::test]
+async fn the_log_says_when_a_request_began_not_when_it_ended() {
+    let setup = Setup::all().await;
+    setup.upstream.answer(Answer::sse(["one"]).gated());
+    let stream = setup.chat("free").open().await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    setup.upstream.release();
+    setup.upstream.release();
+    assert!(stream.rest().await.complete);
+    setup.assert_nothing_is_left_open().await;
+    let line = setup.access_log().pop().expect("a line");
+    let time = line["time"].as_str().expect("a text");
+    let began = keygate::values::timestamp::parse(time).expect("a time");
+    let lasted = line["duration_us"].as_u64().expect("a number") / 1_000;
+    assert!(lasted >= 20, "it was held open: {line}");
+    // The wall clock of the tests stands still.
+    assert_eq!(began + lasted, setup.clock.wall_ms(), "{line}");
+}
+
+#[tokio::test]
 async fn a_truncated_upstream_is_visible_as_truncated() {
     let setup = Setup::all().await;
     for answer in [

@@ -205,22 +205,21 @@ pub(super) fn recheck(gateway: &Gateway) {
     }
 }
 
-/// What needs a restart.
+/// What needs a restart: every problem, one a line.
 fn unchangeable(old: &Config, new: &Config) -> Result<(), String> {
-    let problem =
-        |path: &str| Err(format!("{path}: a reload can't change this; restart the service"));
     // Which files a listener's certificate is in may change, and what is in them.
     let doors = |listen: &[Listener]| -> Vec<_> {
         listen.iter().map(|l| (l.address, l.tls.is_some())).collect()
     };
-    if doors(&old.listen) != doors(&new.listen) {
-        return problem("listen");
-    }
-    if old.store != new.store {
-        return problem("store");
-    }
-    if old.admin.as_ref().map(|a| a.address) != new.admin.as_ref().map(|a| a.address) {
-        return problem("admin.address");
-    }
-    Ok(())
+    let admin = |config: &Config| config.admin.as_ref().map(|a| a.address);
+    let problems: Vec<String> = [
+        ("listen", doors(&old.listen) != doors(&new.listen)),
+        ("store", old.store != new.store),
+        ("admin.address", admin(old) != admin(new)),
+    ]
+    .into_iter()
+    .filter(|(_, differs)| *differs)
+    .map(|(path, _)| format!("{path}: a reload can't change this; restart the service"))
+    .collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }

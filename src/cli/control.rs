@@ -33,7 +33,10 @@ pub struct StatusArgs {
 /// # Errors
 /// The reload's own problems, or nobody answers.
 pub fn reload(file: &super::ConfigFile) -> anyhow::Result<()> {
-    let answer = ask(&socket_path(&file.config)?, Command::Reload)?;
+    // Where to ask is in the file: one that can't be read never reaches the gateway.
+    let path =
+        socket_path(&file.config).context("the reload was not asked for, what runs serves on")?;
+    let answer = ask(&path, Command::Reload)?;
     let Answer { ok: true, message, .. } = answer else {
         bail!("the reload failed, the old configuration serves on:\n{}", problems(answer));
     };

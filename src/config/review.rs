@@ -102,11 +102,11 @@ fn doors(config: &Config, lines: &mut Vec<String>) {
         );
     }
     if let Some(admin) = &config.admin
-        && admin.password.is_none()
         && !is_loopback(&admin.address)
     {
         lines.push(format!(
-            "warning: admin.address {} is no loopback address and has no password",
+            "warning: admin.address {} is no loopback address: whoever reaches it may read \
+             (admin.password is not asked for yet)",
             admin.address
         ));
     }

@@ -38,7 +38,8 @@ pub(super) fn write(gateway: &Gateway, method: &Method, uri: &Uri, ctx: &Ctx) {
     let model = note.live.as_ref().and_then(|live| live.reach.model.get()?.as_deref());
     let token = note.token.as_ref();
     ctx.snapshot.access_log.write(&Line {
-        time_ms: gateway.clock.wall_ms(),
+        // The line is written at the end and says when the request began.
+        time_ms: gateway.clock.wall_ms().saturating_sub(duration_us / 1_000),
         request_id: ctx.id.as_str(),
         token_id: token.map(|t| &*t.id),
         token_name: token.map(|t| &*t.name),
