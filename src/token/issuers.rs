@@ -34,6 +34,8 @@ pub struct Source {
     text: parking_lot::Mutex<Vec<u8>>,
     /// A key was asked for that is not there.
     wanted: AtomicBool,
+    /// The last attempt failed.
+    failing: AtomicBool,
     /// Monotonic milliseconds of the last attempt, and one more; 0: none yet.
     tried: AtomicU64,
 }
@@ -53,6 +55,7 @@ impl Issuers {
                 keys: ArcSwap::default(),
                 text: parking_lot::Mutex::default(),
                 wanted: AtomicBool::new(false),
+                failing: AtomicBool::new(false),
                 tried: AtomicU64::new(0),
             })
         };
@@ -123,6 +126,11 @@ impl Source {
             self.tried.store(steady_ms.saturating_add(1), Relaxed);
         }
         due
+    }
+
+    /// Notes how an attempt ended; gives whether the one before had ended otherwise.
+    pub fn note(&self, good: bool) -> bool {
+        self.failing.swap(!good, Relaxed) == good
     }
 
     /// Takes a set that was read; gives whether it differs from the one in force.
