@@ -30,7 +30,7 @@ lint: deps
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items --quiet
 
 bench: deps
-	cargo bench --bench gate --bench json_model --bench allocations
+	cargo bench --bench gate --bench json_model --bench jwt --bench allocations
 	benches/load/run
 
 # FUZZ_SECONDS for each target, 30 unless told.
@@ -39,7 +39,7 @@ fuzz: deps
 	fuzz/run
 
 generated: deps
-	cargo test --lib --quiet -- --ignored write_generated
+	UPDATE_GENERATED=1 cargo test --lib --quiet -- the_committed_
 
 deb: build
 	packaging/deb/build
