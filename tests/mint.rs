@@ -42,7 +42,11 @@ tokens:
 async fn mint(setup: &Setup, name: &str, body: &str) -> Value {
     let answer = asked(setup, name, "/v1/client/tokens", body).await;
     answer.assert_status(200);
-    answer.json()
+    let minted: Value = answer.json();
+    for form in ["apiKey", "token"] {
+        canary::adopt_token(text(&minted, form));
+    }
+    minted
 }
 
 async fn asked(setup: &Setup, name: &str, path: &str, body: &str) -> Response {
@@ -298,6 +302,25 @@ async fn revoking_a_child_or_losing_the_parent_ends_what_is_open() {
             denied.assert_denied(401, "token_invalid");
         }
     }
+}
+
+#[tokio::test]
+async fn another_token_of_the_same_name_inherits_no_children() {
+    let mut setup = Setup::with(CONFIG).await;
+    let minted = mint(&setup, "server", r#"{"expiresIn":3600}"#).await;
+    for form in ["apiKey", "token"] {
+        chat(&setup, text(&minted, form), "m").send().await.assert_status(200);
+    }
+    // As after a leak: the name stays, the secret is another.
+    let renewed = CONFIG.replace("$SHA(server)", "$SHA(renewed)");
+    setup.reload(&renewed).await.expect("a good file");
+    let before = setup.upstream.received().len();
+    for form in ["apiKey", "token"] {
+        let denied = chat(&setup, text(&minted, form), "m").send().await;
+        denied.assert_denied(401, "token_invalid");
+    }
+    assert_eq!(setup.upstream.received().len(), before, "nothing of it reached the provider");
+    chat(&setup, setup.token("renewed"), "m").send().await.assert_status(200);
 }
 
 #[tokio::test]

@@ -88,7 +88,8 @@ impl Endpoint {
             Expiry::Unreadable => Some(0),
         };
         let grant = granted(config, token)?;
-        let parent = Parent { id: &token.id, name: &token.name, ends_at, grant };
+        let parent =
+            Parent { id: &token.id, digest: token.digest, name: &token.name, ends_at, grant };
         let minted =
             mint::mint(question.shape, wish, &parent, now_ms).map_err(|why| match why {
                 Refused::Outside(dimension) => Denial::from(outside(dimension)),
@@ -109,7 +110,7 @@ impl Endpoint {
             })?;
         }
         // Revoked or disabled while it asked: its children are refused by the gate all the same.
-        if self.index.lookup_id(&token.id).is_none_or(|parent| parent.disabled) {
+        if self.index.lookup(&token.digest).is_none_or(|parent| parent.disabled) {
             return Err(Denial::from(Code::TokenInvalid).into());
         }
         self.clients.take(&minted.record);

@@ -44,7 +44,10 @@ impl Holder {
     /// Who holds `token`; nobody where its parent is gone.
     pub fn of(token: Arc<Token>, index: &Index) -> Option<Self> {
         let parent = match token.client.as_ref().map(|client| &client.above) {
-            Some(Above::Parent(id)) => Some(index.lookup_id(id)?),
+            Some(Above::Parent { id, digest: Some(digest) }) => {
+                Some(index.lookup(digest).filter(|parent| parent.id == *id)?)
+            }
+            Some(Above::Parent { id, digest: None }) => Some(index.lookup_id(id)?),
             Some(Above::Issuer(_)) | None => None,
         };
         Some(Self { token, parent })
@@ -77,7 +80,7 @@ impl Holder {
         let above = match (&client.above, &self.parent) {
             (_, Some(parent)) => granted(config, parent)?,
             (Above::Issuer(issuer), None) => ceiling(config, issuer)?,
-            (Above::Parent(_), None) => return Err(Code::TokenInvalid.into()),
+            (Above::Parent { .. }, None) => return Err(Code::TokenInvalid.into()),
         };
         Ok(Bounds {
             own: Bound { grant: own, inference_only: client.inference },
@@ -200,7 +203,7 @@ impl Limits {
         let of = |grant: &Grant| Self { rate: grant.rate_limit, concurrency: grant.concurrency };
         match (&token.grant, token.client.as_ref().map(|client| &client.above)) {
             // What it leaves out is its parent's, which is counted there.
-            (GrantSource::Inline(grant), Some(Above::Parent(_))) => of(grant),
+            (GrantSource::Inline(grant), Some(Above::Parent { .. })) => of(grant),
             // Nothing else counts for these.
             (_, Some(Above::Issuer(issuer))) => ceiling(config, issuer).map_or(none, of),
             (GrantSource::Inline(grant), None) => {

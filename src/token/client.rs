@@ -148,13 +148,13 @@ impl Clients {
     /// The token that a verified text stands for: the minted one's record where there is one, so
     /// that both forms are counted and revoked together.
     fn holder(&self, signed: jwt::Signed, digest: TokenDigest) -> Arc<Token> {
-        if let Above::Parent(_) = signed.client.above
+        if let Above::Parent { .. } = signed.client.above
             && let Some(minted) = self.ids.get(&signed.id)
         {
             return minted.clone();
         }
         let counters = match &signed.client.above {
-            Above::Parent(_) => Arc::default(),
+            Above::Parent { .. } => Arc::default(),
             Above::Issuer(_) => self.subject(&signed.id),
         };
         Arc::new(Token {
@@ -209,7 +209,10 @@ fn token_of(record: &ClientRecord) -> Token {
         grant: grant.map_or(GrantSource::Unreadable, |g| GrantSource::Inline(Arc::new(g))),
         counters: Arc::default(),
         client: Some(Box::new(Client {
-            above: Above::Parent(record.parent.as_str().into()),
+            above: Above::Parent {
+                id: record.parent.as_str().into(),
+                digest: Some(record.parent_digest),
+            },
             uses: record.uses,
             inference: record.inference,
             ends_at_ms: record.ends_at,

@@ -225,7 +225,8 @@ fn own(config: &Config, claims: Claims, now_ms: u64) -> Option<Signed> {
     let parent = claims.sub.as_deref().filter(|sub| is_name(sub))?;
     let id = claims.jti.as_deref().filter(|jti| is_name(jti))?.into();
     let client = Client {
-        above: Above::Parent(parent.into()),
+        // Its record knows more; it may not have been read yet.
+        above: Above::Parent { id: parent.into(), digest: None },
         uses: claims.uses,
         inference: claims.inference.unwrap_or(claims.paths.is_none()),
         ends_at_ms,

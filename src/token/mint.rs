@@ -90,6 +90,8 @@ fn meet<T: Clone + PartialEq>(
 pub struct Parent<'a> {
     /// Its id.
     pub id: &'a str,
+    /// SHA-256 of it.
+    pub digest: TokenDigest,
     /// What people call it.
     pub name: &'a str,
     /// When it ends, if it does (wall clock, milliseconds).
@@ -139,6 +141,7 @@ pub fn mint(
     let record = ClientRecord {
         id: opaque::draw_client_id().map_err(Refused::Fault)?,
         parent: parent.id.to_owned(),
+        parent_digest: parent.digest,
         // Its digest is what is kept of it.
         digest: TokenDigest::of(opaque.expose().as_bytes()),
         name: parent.name.to_owned(),

@@ -75,8 +75,14 @@ pub struct Client {
 /// The ceiling of a client token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Above {
-    /// The proxy token that minted it, by id.
-    Parent(Arc<str>),
+    /// The proxy token that minted it.
+    Parent {
+        /// Its id.
+        id: Arc<str>,
+        /// What it was: a static token's id is a name, which another may get. Unknown where
+        /// nothing but the signed form is at hand.
+        digest: Option<TokenDigest>,
+    },
     /// What the configuration names for its issuer.
     Issuer(Arc<str>),
 }

@@ -58,6 +58,8 @@ pub struct ClientRecord {
     pub id: String,
     /// The token that minted it.
     pub parent: String,
+    /// SHA-256 of that one.
+    pub parent_digest: TokenDigest,
     /// SHA-256 of its opaque form.
     pub digest: TokenDigest,
     /// What people call it: its parent's name.

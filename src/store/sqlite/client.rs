@@ -11,13 +11,14 @@ use rusqlite::{Connection, Row, params};
 use zeroize::Zeroizing;
 
 const COLUMNS: &str = "seq, id, parent, sha256, name, created_at, starts_until, ends_at, uses,
-    inference, grant_json, metadata_json, revoked";
+    inference, grant_json, metadata_json, revoked, parent_sha256";
 
 impl ClientStore for Sqlite {
     fn add_client(&self, record: &ClientRecord) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO client_tokens (id, parent, sha256, name, created_at,
-            starts_until, ends_at, uses, inference, grant_json, metadata_json, revoked)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+            starts_until, ends_at, uses, inference, grant_json, metadata_json, revoked,
+            parent_sha256)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         let Ok(grant) = &record.grant else {
             return Err(StoreError::Failed("a grant that can't be read is not stored".into()));
         };
@@ -36,6 +37,7 @@ impl ClientStore for Sqlite {
                 grant,
                 record.metadata,
                 record.revoked,
+                record.parent_digest.0.as_slice(),
             ];
             tx.prepare_cached(SQL)
                 .and_then(|mut statement| statement.execute(values))
@@ -161,8 +163,11 @@ fn read_keys(connection: &Connection) -> rusqlite::Result<Vec<KeyRecord>> {
 
 /// A row of [`COLUMNS`]; what can't be read allows nothing.
 fn client(row: &Row<'_>) -> rusqlite::Result<Option<ClientRecord>> {
-    let digest: Option<[u8; 32]> = row.get_ref(3)?.as_blob().ok().and_then(|b| b.try_into().ok());
-    let Some(digest) = digest else { return Ok(None) };
+    let digest = |index: usize| -> rusqlite::Result<Option<TokenDigest>> {
+        let bytes = row.get_ref(index)?.as_blob().ok().and_then(|bytes| bytes.try_into().ok());
+        Ok(bytes.map(TokenDigest))
+    };
+    let (Some(own), Some(parent)) = (digest(3)?, digest(13)?) else { return Ok(None) };
     let number = |index: usize| -> rusqlite::Result<u64> {
         Ok(row::number(row.get_ref(index)?).unwrap_or(0))
     };
@@ -170,7 +175,8 @@ fn client(row: &Row<'_>) -> rusqlite::Result<Option<ClientRecord>> {
     Ok(Some(ClientRecord {
         id: row.get(1)?,
         parent: row.get(2)?,
-        digest: TokenDigest(digest),
+        parent_digest: parent,
+        digest: own,
         name: row.get(4)?,
         created_at: number(5)?,
         starts_until: number(6)?,

@@ -55,6 +55,7 @@ CREATE TABLE client_tokens (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     parent TEXT NOT NULL,
+    parent_sha256 BLOB NOT NULL,
     sha256 BLOB NOT NULL UNIQUE,
     name TEXT NOT NULL,
     created_at INTEGER NOT NULL,
