@@ -88,23 +88,13 @@ impl Holder {
         })
     }
 
-    pub(super) fn take_rate(&self, config: &Config, steady_ms: u64) -> Result<(), Denial> {
-        rate::take(&self.token.counters, Limits::of(config, &self.token).rate, steady_ms)?;
-        match &self.parent {
-            Some(parent) => {
-                rate::take(&parent.counters, Limits::of(config, parent).rate, steady_ms)
-            }
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn enter(&self, config: &Config) -> Result<(InFlight, Option<InFlight>), Denial> {
-        let enter = |token: &Token| {
-            let limit = Limits::of(config, token).concurrency;
-            concurrency::enter(&token.counters, limit)
+    /// What is counted under this configuration.
+    pub(super) fn counts<'a>(&'a self, config: &Config) -> Counts<'a> {
+        let count = |token: &'a Arc<Token>| Count {
+            counters: &token.counters,
+            limits: Limits::of(config, token),
         };
-        let own = enter(&self.token)?;
-        Ok((own, self.parent.as_deref().map(enter).transpose()?))
+        Counts { own: count(&self.token), above: self.parent.as_ref().map(count) }
     }
 
     pub(super) fn used(&self, now_ms: u64) {
@@ -113,6 +103,32 @@ impl Holder {
         if let Some(parent) = &self.parent {
             note(&parent.counters);
         }
+    }
+}
+
+/// A token's counters, and its parent's, each with its limits.
+pub(super) struct Counts<'a> {
+    own: Count<'a>,
+    above: Option<Count<'a>>,
+}
+
+struct Count<'a> {
+    counters: &'a Arc<Counters>,
+    limits: Limits,
+}
+
+impl Counts<'_> {
+    /// Step 13.
+    pub(super) fn take_rate(&self, steady_ms: u64) -> Result<(), Denial> {
+        let take = |count: &Count<'_>| rate::take(count.counters, count.limits.rate, steady_ms);
+        take(&self.own)?;
+        self.above.as_ref().map_or(Ok(()), take)
+    }
+
+    /// Step 14.
+    pub(super) fn enter(&self) -> Result<(InFlight, Option<InFlight>), Denial> {
+        let enter = |c: &Count<'_>| concurrency::enter(c.counters, c.limits.concurrency);
+        Ok((enter(&self.own)?, self.above.as_ref().map(enter).transpose()?))
     }
 }
 

@@ -181,8 +181,9 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     let names = bounds.name_models() && !mints;
     let (model, pending) = if names { decide_model(&bounds, request).await? } else { (None, None) };
     let steady_ms = rules.clock.steady_ms();
-    holder.take_rate(rules.config, steady_ms).map_err(|d| d.at(Step::Rate))?;
-    let in_flight = holder.enter(rules.config).map_err(|d| d.at(Step::Concurrency))?;
+    let counts = holder.counts(rules.config);
+    counts.take_rate(steady_ms).map_err(|d| d.at(Step::Rate))?;
+    let in_flight = counts.enter().map_err(|d| d.at(Step::Concurrency))?;
     // Step::Budget: the reservation has its place here.
     if mints {
         own::may_mint(&holder.token).map_err(|d| d.at(Step::Own))?;
@@ -192,12 +193,12 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     let ends = bounds.ends(&holder.token);
     holder.used(now_ms);
     if mints {
-        return Ok(Verdict::Mint(Permit::new(holder, model, in_flight, ends)));
+        return Ok(Verdict::Mint(Permit::new(holder, (model, names), in_flight, ends)));
     }
     request.key().map_err(|d| d.at(Step::Key))?;
     Ok(Verdict::Pass(match pending {
         Some(named) => Pass::Pending(Pending::new(holder, named, in_flight, ends)),
-        None => Pass::Decided(Permit::new(holder, model, in_flight, ends)),
+        None => Pass::Decided(Permit::new(holder, (model, names), in_flight, ends)),
     }))
 }
 

@@ -21,6 +21,8 @@ type Places = (InFlight, Option<InFlight>);
 pub struct Permit {
     holder: Holder,
     model: Option<Box<str>>,
+    /// Whether a model was looked for.
+    scoped: bool,
     /// Held for its drop.
     _in_flight: Places,
     ends: Ends,
@@ -58,11 +60,11 @@ impl Permit {
     /// Private to the gate.
     pub(super) fn new(
         holder: Holder,
-        model: Option<Box<str>>,
+        (model, scoped): (Option<Box<str>>, bool),
         in_flight: Places,
         ends: Ends,
     ) -> Self {
-        Self { holder, model, _in_flight: in_flight, ends }
+        Self { holder, model, scoped, _in_flight: in_flight, ends }
     }
 
     /// Whose it is.
@@ -95,6 +97,11 @@ impl Pass {
             Self::Decided(permit) => &permit.holder,
             Self::Pending(pending) => &pending.holder,
         }
+    }
+
+    /// Whether some grant of its holder names models.
+    pub fn is_scoped(&self) -> bool {
+        self.decided().is_none_or(|permit| permit.scoped)
     }
 
     /// When what it admits must end.
@@ -139,7 +146,8 @@ impl Pass {
         bounds.each(|b| model::check(b.grant, target, &named), Step::Model)?;
         let (own, above) = &mut pending.in_flight;
         let in_flight = (own.pass_on(), above.as_mut().map(InFlight::pass_on));
-        let permit = Permit::new(pending.holder.clone(), named.model, in_flight, pending.ends);
+        let permit =
+            Permit::new(pending.holder.clone(), (named.model, true), in_flight, pending.ends);
         *self = Self::Decided(permit);
         Ok(())
     }

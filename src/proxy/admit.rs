@@ -29,11 +29,11 @@ use std::sync::{Arc, OnceLock};
 
 /// Runs the gate. Gives `true` when the answer has been sent.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-    let snapshot = ctx.snapshot.clone();
     keep_alive::decide(gateway, session);
     let (verdict, asked) = {
         let secure = ctx.is_secure();
-        let mut asked = Asked::new(gateway, session, &snapshot, &mut ctx.note, secure);
+        let snapshot = &ctx.snapshot;
+        let mut asked = Asked::new(gateway, session, snapshot, &mut ctx.note, secure);
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
@@ -88,7 +88,6 @@ fn enter(
 ) {
     let config = &ctx.snapshot.config;
     let Some(provider) = config.providers.get(asked.route.provider) else { return };
-    let scoped = permit.holder().bounds(config).is_ok_and(|b| b.name_models());
     let now = gateway.clock.steady_ms();
     let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
     let live = Live {
@@ -102,7 +101,7 @@ fn enter(
                 Some(permit) => OnceLock::from(permit.model().map(Into::into)),
                 None => OnceLock::new(),
             },
-            scoped,
+            scoped: permit.is_scoped(),
         },
         handle,
         started_ms: now,
