@@ -1,9 +1,8 @@
 //! `keygate keys …`: the keys that sign client tokens.
 
-use super::{ConfigFile, output};
+use super::{Target, output};
 use crate::config;
 use crate::config::client::Algorithm;
-use crate::store::Sqlite;
 use crate::token::jwks;
 use crate::token::store::ClientStore;
 use crate::values::clock::Clock;
@@ -11,6 +10,9 @@ use crate::values::timestamp;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde_json::json;
+
+/// What it means to have no store.
+const LACKING: &str = ": its keys live in memory, and a restart makes new ones";
 
 /// Arguments of `keys`.
 #[derive(Debug, clap::Args)]
@@ -25,15 +27,6 @@ enum Command {
     Rotate(Target),
     /// List the signing keys
     List(Target),
-}
-
-#[derive(Debug, clap::Args)]
-struct Target {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs it.
@@ -53,7 +46,7 @@ fn rotate(target: &Target) -> anyhow::Result<()> {
         None => Algorithm::EdDsa,
         Some(text) => Algorithm::parse(text).context("client_tokens.signing: nothing is signed")?,
     };
-    let store = open(target, &outline)?;
+    let store = target.store_of(&outline, LACKING)?;
     let now_ms = Clock::system().wall_ms();
     let mut made = None;
     store.rotate(&mut |keys| {
@@ -76,7 +69,7 @@ fn rotate(target: &Target) -> anyhow::Result<()> {
 }
 
 fn list(target: &Target) -> anyhow::Result<()> {
-    let keys = open(target, &config::outline(&target.file.config)?)?.keys()?;
+    let keys = target.store_of(&config::outline(&target.file.config)?, LACKING)?.keys()?;
     let rows = keys.iter().map(|key| {
         json!({
             "kid": key.kid,
@@ -94,14 +87,4 @@ fn list(target: &Target) -> anyhow::Result<()> {
         output::line(&format!("{}  {}  signs from {from}", key.kid, key.algorithm.as_str()));
     }
     Ok(())
-}
-
-fn open(target: &Target, outline: &config::Outline) -> anyhow::Result<Sqlite> {
-    let path = outline.store.as_ref().with_context(|| {
-        format!(
-            "{} has no store: its keys live in memory, and a restart makes new ones",
-            target.file.config.display()
-        )
-    })?;
-    Ok(Sqlite::open(path)?)
 }

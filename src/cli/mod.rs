@@ -13,6 +13,9 @@ pub mod output;
 pub mod serve;
 pub mod token;
 
+use crate::config::Outline;
+use crate::store::Sqlite;
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +52,25 @@ pub struct ConfigFile {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "/etc/keygate/keygate.yaml")]
     pub config: PathBuf,
+}
+
+/// Where the store is, and how to print.
+#[derive(Debug, clap::Args)]
+struct Target {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Target {
+    /// Opens the store; `lacking` goes on behind "has no store", where there is none.
+    fn store_of(&self, outline: &Outline, lacking: &str) -> anyhow::Result<Sqlite> {
+        let file = self.file.config.display();
+        let path = outline.store.as_ref();
+        Ok(Sqlite::open(path.with_context(|| format!("{file} has no store{lacking}"))?)?)
+    }
 }
 
 /// Runs the command that the process was called with.

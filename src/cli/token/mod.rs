@@ -10,11 +10,11 @@ mod flag;
 mod update;
 mod view;
 
-use super::ConfigFile;
+use super::Target;
 use crate::config::{Outline, outline};
 use crate::store::Sqlite;
 use crate::token::store::TokenStore;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Subcommand;
 
 /// Arguments of `token`.
@@ -40,16 +40,6 @@ enum Command {
     Enable(OneArgs),
     /// Delete a token for good
     Delete(OneArgs),
-}
-
-/// Where the store is, and how to print.
-#[derive(Debug, clap::Args)]
-struct Target {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Which token, and the same.
@@ -103,13 +93,7 @@ impl Target {
     }
 
     fn open(&self, outline: &Outline) -> anyhow::Result<Sqlite> {
-        let path = outline.store.as_ref().with_context(|| {
-            format!(
-                "{} has no store for tokens: add `store: {{ sqlite: /var/lib/keygate/keygate.db }}`",
-                self.file.config.display()
-            )
-        })?;
-        Ok(Sqlite::open(path)?)
+        self.store_of(outline, " for tokens: add `store: { sqlite: /var/lib/keygate/keygate.db }`")
     }
 }
 
