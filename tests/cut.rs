@@ -1,11 +1,10 @@
 //! Cutting off: a token that is disabled, deleted or narrowed ends what is open, within a second.
 
-use crate::support::gateway::{ALL, Setup};
+use crate::support::gateway::{ALL, Setup, record};
 use crate::support::upstream::Answer;
 use crate::support::ws;
 use keygate::store::Sqlite;
 use keygate::token::store::{Change, Record, TokenStore};
-use keygate::values::ids::TokenDigest;
 use std::time::{Duration, Instant};
 
 const LIVE: &str = "/v1/realtime?model=gpt-realtime";
@@ -16,19 +15,7 @@ const SOON: Duration = Duration::from_secs(3);
 fn stored(setup: &Setup, token: &str) -> (Sqlite, Record) {
     let store =
         Sqlite::open(setup.dir().join("keygate.db")).expect("the store opens beside the gateway");
-    let record = Record {
-        id: "tok_test".into(),
-        name: "test".into(),
-        digest: TokenDigest::of(token.as_bytes()),
-        last4: "test".into(),
-        created_at: 1,
-        expires_at: None,
-        disabled: false,
-        may_mint: false,
-        policy: None,
-        grant: None,
-        last_used_at: None,
-    };
+    let record = record("test", token);
     store.create(&record).expect("a token is created");
     (store, record)
 }

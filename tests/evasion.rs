@@ -1,13 +1,13 @@
 //! Ways around the gate's checks, and what each comes to.
 
 use crate::support::client::Raw;
-use crate::support::gateway::{ALL, Setup};
+use crate::support::gateway::{ALL, Setup, record};
 use crate::support::upstream::Answer;
 use crate::support::ws;
 use keygate::store::Sqlite;
 use keygate::token::store::{Change, Record, TokenStore};
-use keygate::values::ids::TokenDigest;
-use std::time::Duration;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::{Duration, Instant};
 
 const FORBIDDEN: &str = r#"{"model":"gpt-4o","messages":[]}"#;
 
@@ -68,39 +68,39 @@ async fn a_model_in_the_query_does_not_stand_for_those_in_frames() {
     }
 }
 
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_token_disabled_while_its_body_is_read_does_not_pass() {
     let yaml = ALL.to_owned();
     let setup = Setup::with(&yaml).await;
     let token = crate::support::canary::token();
     let store = Sqlite::open(setup.dir().join("keygate.db")).expect("opens");
-    let record = Record {
-        id: "tok_test".into(),
-        name: "test".into(),
-        digest: TokenDigest::of(token.as_bytes()),
-        last4: "test".into(),
-        created_at: 1,
-        expires_at: None,
-        disabled: false,
-        may_mint: false,
-        policy: Some("scoped".into()),
-        grant: None,
-        last_used_at: None,
-    };
+    let record = Record { policy: Some("scoped".into()), ..record("test", &token) };
+    let gateway = setup.running().gateway().clone();
+    let known = || gateway.index.lookup(&record.digest);
     store.create(&record).expect("created");
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    until("the token is known", || known().is_some()).await;
     let body = r#"{"model":"gpt-4o-mini"}"#;
     let mut raw = Raw::connect(setup.addr()).await;
     raw.send(format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{}",
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         body.len(),
-        &body[..5]
     ))
     .await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let go = raw.read_some().await;
+    assert!(go.starts_with(b"HTTP/1.1 100"), "it has been authenticated, and its body is wanted");
+    let before = gateway.changes.load(Acquire);
     store.update(&record.id, &Change { disabled: Some(true), ..Change::default() }).expect("ok");
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    raw.send(&body[5..]).await;
+    let told = || gateway.changes.load(Acquire) > before && known().is_some_and(|t| t.disabled);
+    until("sessions have been asked about", told).await;
+    raw.send(body).await;
     let answer = raw.read_response().await;
     assert_eq!(answer.status, 401, "{}", answer.text());
     assert!(setup.upstream.received().is_empty());

@@ -3,13 +3,12 @@
 
 use crate::support::canary;
 use crate::support::client::{Request, Response};
-use crate::support::gateway::{ALL, Setup};
+use crate::support::gateway::{ALL, Setup, record};
 use crate::support::process::keygate_in;
 use crate::support::upstream::{Answer, Upstream};
 use keygate::store::Sqlite;
-use keygate::token::store::{Change, Record, TokenStore};
+use keygate::token::store::{Change, TokenStore};
 use keygate::values::clock::Clock;
-use keygate::values::ids::TokenDigest;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -366,7 +365,7 @@ async fn another_process_over_the_same_store_carries_the_upload_on() {
 
     let token = canary::token();
     let store = Sqlite::open(first.dir().join("keygate.db")).expect("opens");
-    store.create(&record(&token)).expect("created");
+    store.create(&record("upload", &token)).expect("created");
     for addr in [first.addr(), addr] {
         until(addr, &token, 200).await;
     }
@@ -394,21 +393,5 @@ async fn until(addr: SocketAddr, token: &str, status: u16) {
     while Request::get(addr, "/v1/models").bearer(token).send().await.status != status {
         assert!(begun.elapsed() < Duration::from_secs(10), "{status} must come at {addr}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn record(token: &str) -> Record {
-    Record {
-        id: "tok_upload".into(),
-        name: "upload".into(),
-        digest: TokenDigest::of(token.as_bytes()),
-        last4: "test".into(),
-        created_at: 1,
-        expires_at: None,
-        disabled: false,
-        may_mint: false,
-        policy: None,
-        grant: None,
-        last_used_at: None,
     }
 }

@@ -8,6 +8,7 @@ use super::upstream::Upstream;
 use keygate::app::{self, Options, Running};
 use keygate::config;
 use keygate::control::Operations;
+use keygate::token::store::Record;
 use keygate::values::clock::Clock;
 use keygate::values::ids::TokenDigest;
 use std::collections::HashMap;
@@ -206,6 +207,23 @@ impl Names {
             text = text.replace(&whole, &format!("\"{digest}\""));
         }
         text
+    }
+}
+
+/// A stored token's record, without a grant of its own.
+pub(crate) fn record(name: &str, token: &str) -> Record {
+    Record {
+        id: format!("tok_{name}"),
+        name: name.into(),
+        digest: TokenDigest::of(token.as_bytes()),
+        last4: "test".into(),
+        created_at: 1,
+        expires_at: None,
+        disabled: false,
+        may_mint: false,
+        policy: None,
+        grant: None,
+        last_used_at: None,
     }
 }
 
