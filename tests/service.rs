@@ -98,6 +98,75 @@ async fn tokens_of_the_command_line_are_known_within_a_second_and_so_is_their_en
 }
 
 #[tokio::test]
+async fn client_tokens_are_listed_shown_and_revoked_in_both_forms_for_good() {
+    let mut service = Service::start("").await;
+    let created = service.command(&["token", "create", "--name", "app", "--may-mint", "--json"]);
+    let parent: serde_json::Value = serde_json::from_str(created.await.success()).expect("JSON");
+    let text = |value: &serde_json::Value, name: &str| {
+        value[name].as_str().unwrap_or_else(|| panic!("{name} is text: {value}")).to_owned()
+    };
+    let token = text(&parent, "token");
+    canary::adopt_token(&token);
+    service.until(&token, 200).await;
+    assert!(service.command(&["token", "list", "--client"]).await.success().contains("no client"));
+    let body = r#"{"expiresIn":600,"allowedModels":["m"],"metadata":{"user":"u-1"}}"#;
+    let mut minted = Vec::new();
+    for body in [body, r#"{"singleUse":true}"#] {
+        let ask = Request::post(service.addr, "/v1/client/tokens").bearer(&token).json(body);
+        let answer: serde_json::Value = ask.send().await.json();
+        let forms = ["apiKey", "token"].map(|form| text(&answer, form));
+        forms.iter().for_each(|form| canary::adopt_token(form));
+        minted.push(forms);
+    }
+    service.get("/v1/models").send().await.assert_status(200);
+    let once = Request::get(service.addr, "/v1/models").bearer(&minted[1][0]);
+    once.send().await.assert_status(200);
+
+    let list = service.command(&["token", "list", "--client", "--json"]).await;
+    let list: Vec<serde_json::Value> = serde_json::from_str(list.success()).expect("JSON");
+    let [scoped, single] = &list[..] else { panic!("two were minted: {list:?}") };
+    assert_eq!((&scoped["parent"], text(scoped, "parent_name")), (&parent["id"], "app".to_owned()));
+    assert_eq!(scoped["grant"]["models"], serde_json::json!(["m"]));
+    assert_eq!(scoped["metadata"]["user"], "u-1");
+    assert!(text(scoped, "expires_at").ends_with('Z'), "{scoped}");
+    let used = |row: &serde_json::Value| (row["status"].clone(), row["uses"].clone());
+    assert_eq!(used(scoped), ("active".into(), serde_json::Value::Null));
+    assert_eq!(used(single), ("used up".into(), 1.into()));
+    assert_eq!(single["used"], 1);
+    let table = service.command(&["token", "list", "--client"]).await;
+    let table = table.success();
+    assert!(table.contains("1 of 1") && table.contains("app"), "{table}");
+    assert!(!table.contains("ek_kg") && !table.contains("eyJ"), "no token is shown: {table}");
+
+    let id = text(scoped, "id");
+    assert!(id.starts_with("ctk_"), "{id}");
+    let shown = service.command(&["token", "show", &id]).await;
+    assert!(shown.success().contains("models") && shown.stdout.contains("active"), "{shown:?}");
+    for refused in [&["token", "enable", &*id][..], &["token", "update", &id, "--name", "x"]] {
+        let output = service.command(refused).await;
+        assert!(output.failure(1).contains("mint another"), "{output:?}");
+    }
+    let output = service.command(&["token", "disable", &id]).await;
+    assert!(output.success().contains("revoked"), "{output:?}");
+    for form in &minted[0] {
+        service.until(form, 401).await;
+    }
+    // Not even a restart brings it back, nor does it lose its parent's other children.
+    service.process.signal("TERM");
+    assert!(service.process.wait().await.success());
+    service.process = keygate_in(&service.dir, ["serve", "-c", "keygate.yaml"]).start();
+    service.process.wait_for_stderr("keygate is ready").await;
+    service.addr = address(&service.process.stderr(), "listening on ");
+    for form in &minted[0] {
+        let answer = Request::get(service.addr, "/v1/models").bearer(form).send().await;
+        answer.assert_denied(401, "token_invalid");
+    }
+    service.get("/v1/models").send().await.assert_status(200);
+    let gone = service.command(&["token", "delete", "ctk_0123456789abcdef"]).await;
+    assert!(gone.failure(1).contains("no token"), "{gone:?}");
+}
+
+#[tokio::test]
 async fn reload_says_how_it_went_and_sighup_reloads_too() {
     let service = Service::start("").await;
     let file = service.dir.path().join("keygate.yaml");

@@ -407,7 +407,7 @@ _keygate() {
             return 0
             ;;
         keygate__subcmd__token__subcmd__list)
-            opts="-c -h --config --json --help"
+            opts="-c -h --client --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

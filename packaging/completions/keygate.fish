@@ -41,12 +41,12 @@ complete -c keygate -n "__fish_keygate_using_subcommand check" -s c -l config -d
 complete -c keygate -n "__fish_keygate_using_subcommand check" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "create" -d 'Create a token and print it, this once'
-complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "list" -d 'List all tokens'
-complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "show" -d 'Show one token'
+complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "list" -d 'List all tokens, or those that were minted with them'
+complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "show" -d 'Show one token, minted ones too'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "update" -d 'Change a token\'s name, expiry or grant'
-complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "disable" -d 'Refuse a token until it is enabled again'
+complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "disable" -d 'Refuse a token until it is enabled again; a client token for good'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "enable" -d 'Accept a disabled token again'
-complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "delete" -d 'Delete a token for good'
+complete -c keygate -n "__fish_keygate_using_subcommand token; and not __fish_seen_subcommand_from create list show update disable enable delete" -f -a "delete" -d 'Delete a token for good; what it has open ends'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l name -d 'What people call it' -r
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l policy -d 'The policy that it falls under' -r
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l provider -d 'A provider that it may use (repeat for several; as all of these: left out, any)' -r
@@ -64,6 +64,7 @@ complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_s
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -s c -l config -d 'The configuration file' -r -F
+complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -l client -d 'The client tokens that were minted and have not ended'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from show" -s c -l config -d 'The configuration file' -r -F

@@ -5,6 +5,7 @@
 //! an operator may well paste it where an id is wanted.
 
 mod change;
+mod client;
 mod create;
 mod flag;
 mod update;
@@ -28,24 +29,34 @@ pub struct Args {
 enum Command {
     /// Create a token and print it, this once
     Create(Box<create::CreateArgs>),
-    /// List all tokens
-    List(Target),
-    /// Show one token
+    /// List all tokens, or those that were minted with them
+    List(ListArgs),
+    /// Show one token, minted ones too
     Show(OneArgs),
     /// Change a token's name, expiry or grant
     Update(Box<update::UpdateArgs>),
-    /// Refuse a token until it is enabled again
+    /// Refuse a token until it is enabled again; a client token for good
     Disable(OneArgs),
     /// Accept a disabled token again
     Enable(OneArgs),
-    /// Delete a token for good
+    /// Delete a token for good; what it has open ends
     Delete(OneArgs),
+}
+
+/// Arguments of `token list`.
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// The client tokens that were minted and have not ended
+    #[arg(long)]
+    client: bool,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Which token, and the same.
 #[derive(Debug, clap::Args)]
 struct OneArgs {
-    /// The token's id (`tok_…`, as `keygate token list` shows it)
+    /// The token's id (`tok_…` or `ctk_…`, as `keygate token list` shows it)
     id: String,
     #[command(flatten)]
     target: Target,
@@ -67,7 +78,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn list(args: &Target) -> anyhow::Result<()> {
+fn list(args: &ListArgs) -> anyhow::Result<()> {
+    if args.client {
+        return client::list(&args.target);
+    }
+    let args = &args.target;
     let inventory = args.store()?.inventory()?;
     for row in &inventory.unreadable {
         let (id, why) = (view::printable(&row.id), row.why);
@@ -78,6 +93,9 @@ fn list(args: &Target) -> anyhow::Result<()> {
 }
 
 fn show(args: &OneArgs) -> anyhow::Result<()> {
+    if args.is_client() {
+        return client::show(args);
+    }
     let record = args.target.store()?.get(args.id()?)?;
     view::print_one(&record, args.target.json);
     Ok(())
@@ -98,15 +116,27 @@ impl Target {
 }
 
 impl OneArgs {
-    /// What follows `ctk_` in a client token's id.
-    fn client(&self) -> Option<&str> {
-        self.id.strip_prefix("ctk_")
+    /// Whether it is a client token's.
+    fn is_client(&self) -> bool {
+        self.id.starts_with("ctk_")
+    }
+
+    /// The id of a proxy token: minted ones live too briefly to be changed.
+    fn lasting_id(&self) -> anyhow::Result<&str> {
+        let id = self.id()?;
+        if self.is_client() {
+            bail!(
+                "a client token can't be changed, only deleted, and that is for good: mint another"
+            );
+        }
+        Ok(id)
     }
 
     /// The id; what does not look like one is not repeated.
     fn id(&self) -> anyhow::Result<&str> {
         let allowed = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
-        let rest = self.id.strip_prefix("tok_").or_else(|| self.client()).unwrap_or_default();
+        let rest = self.id.strip_prefix("tok_").or_else(|| self.id.strip_prefix("ctk_"));
+        let rest = rest.unwrap_or_default();
         if rest.len() != 16 || !rest.bytes().all(allowed) {
             bail!(
                 "this is no token's id: ids are `tok_` and 16 characters, `keygate token list` shows them"

@@ -39,7 +39,7 @@ pub(super) struct UpdateArgs {
 
 /// Changes a token and shows it.
 pub(super) fn run(args: &UpdateArgs) -> anyhow::Result<()> {
-    let id = args.one.id()?;
+    let id = args.one.lasting_id()?;
     let outline = args.one.target.outline()?;
     let fixed = fixed(args, &outline)?;
     if fixed == Change::default() && !args.grant.given() {

@@ -106,7 +106,7 @@ fn rows_of(record: &Record) -> Vec<(&'static str, String)> {
     rows
 }
 
-fn dimensions(grant: &GrantText) -> Vec<(&'static str, String)> {
+pub(super) fn dimensions(grant: &GrantText) -> Vec<(&'static str, String)> {
     let list = |values: &Option<Vec<String>>| values.as_ref().map(|v| printable(&v.join(", ")));
     let rate =
         grant.rate_limit.as_ref().map(|r| format!("{} per {}", r.requests, printable(&r.per)));
@@ -151,8 +151,13 @@ fn table(records: &[Record]) -> String {
             last_used(record),
         ]
     }));
-    let mut widths = [0; 7];
-    for line in &lines {
+    columns(&lines)
+}
+
+/// Lines whose cells stand below each other.
+pub(super) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
         }
@@ -168,7 +173,7 @@ fn table(records: &[Record]) -> String {
     lines.join("\n")
 }
 
-fn aligned(rows: &[(&str, String)]) -> String {
+pub(super) fn aligned(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     let lines: Vec<_> = rows.iter().map(|(key, value)| format!("{key:width$}  {value}")).collect();
     lines.join("\n")
@@ -182,6 +187,6 @@ fn last_used(record: &Record) -> String {
     record.last_used_at.map_or_else(|| "never".to_owned(), to_second)
 }
 
-fn to_second(ms: u64) -> String {
+pub(super) fn to_second(ms: u64) -> String {
     timestamp::format(ms - ms % 1000)
 }

@@ -139,6 +139,32 @@ impl ClientStore for Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Every minted token, by creation, with how many connections it has opened where they are
+    /// counted; those that ended are forgotten a minute later.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn clients(&self) -> Result<Vec<(ClientRecord, u32)>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, (SELECT used FROM client_uses WHERE client_uses.id = client_tokens.id)
+             FROM client_tokens ORDER BY created_at, seq"
+        );
+        let read = |connection: &mut Connection| -> rusqlite::Result<_> {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut found = Vec::new();
+            for row in statement.query_map([], |row| {
+                let used: Option<u32> = row.get(14)?;
+                Ok(client(row)?.map(|record| (record, used.unwrap_or(0))))
+            })? {
+                found.extend(row?);
+            }
+            Ok(found)
+        };
+        self.with(|connection| read(connection).map_err(|e| failed(&self.path, &e)))
+    }
+}
+
 fn read_keys(connection: &Connection) -> rusqlite::Result<Vec<KeyRecord>> {
     const SQL: &str = "SELECT kid, algorithm, pkcs8, created_at, signs_from FROM signing_keys
         ORDER BY signs_from, kid";
