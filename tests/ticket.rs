@@ -7,7 +7,7 @@ use crate::support::gateway::{ALL, Setup, record};
 use crate::support::process::keygate_in;
 use crate::support::upstream::{Answer, Upstream};
 use keygate::store::Sqlite;
-use keygate::token::store::{Change, TokenStore};
+use keygate::token::store::{Change, ClientStore, TokenStore};
 use keygate::values::clock::Clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -385,6 +385,85 @@ async fn another_process_over_the_same_store_carries_the_upload_on() {
     resume().body("a/b", "rest").send().await.assert_denied(401, "token_invalid");
     store.delete("tok_upload").expect("deleted");
     resume().body("a/b", "rest").send().await.assert_denied(401, "token_invalid");
+}
+
+/// A client token that may upload, in both forms: the opaque one first.
+async fn child(setup: &Setup, parent: &str, more: &str) -> [String; 2] {
+    let body = format!(r#"{{"paths":["/upload/*"],"expiresIn":60{more}}}"#);
+    let mint = Request::post(setup.addr(), "/v1/client/tokens").bearer(setup.token(parent));
+    let answer = mint.json(body).send().await;
+    answer.assert_status(200);
+    let minted: serde_json::Value = answer.json();
+    ["apiKey", "token"].map(|form| {
+        let token = minted[form].as_str().expect("text").to_owned();
+        canary::adopt_token(&token);
+        token
+    })
+}
+
+fn minting(more: &str) -> String {
+    yaml() + &format!("  - {{ name: minter, sha256: $SHA(minter), may_mint: true{more} }}\n")
+}
+
+async fn begin_as(setup: &Setup, token: &str) -> String {
+    let answer = start(setup.addr(), START, token).send().await;
+    answer.assert_status(200);
+    target_of(&answer, "https://gate.test")
+}
+
+#[tokio::test]
+async fn a_client_tokens_ticket_costs_no_use_and_both_legs_are_counted_as_one() {
+    let setup = setup(&minting("")).await;
+    for form in 0..2 {
+        let token = &child(&setup, "minter", r#","singleUse":true"#).await[form];
+        let target = begin_as(&setup, token).await;
+        // Beside the ticket its token may come along, in whichever form: that is no use either.
+        send(&setup, &target, "upload").send().await.assert_status(200);
+        send(&setup, &target, "query").bearer(token).send().await.assert_status(200);
+        send(&setup, &target, "upload, finalize").send().await.assert_status(200);
+        let seen = setup.upstream.received().pop().expect("it came through");
+        assert_eq!(seen.header("x-goog-api-key"), Some(setup.key("gemini")));
+        let again = start(setup.addr(), START, token).send().await;
+        again.assert_denied(401, "token_expired");
+    }
+}
+
+#[tokio::test]
+async fn a_client_tokens_ticket_dies_with_it_and_with_its_parent() {
+    let mut setup = setup(&minting("")).await;
+    let store = Sqlite::open(setup.dir().join("keygate.db")).expect("opens");
+    for form in 0..2 {
+        let target = begin_as(&setup, &child(&setup, "minter", "").await[form]).await;
+        send(&setup, &target, "upload").send().await.assert_status(200);
+        setup.clock.advance(60_000);
+        send(&setup, &target, "upload").send().await.assert_denied(401, "token_expired");
+
+        let target = begin_as(&setup, &child(&setup, "minter", "").await[form]).await;
+        let (_, records) = store.clients_since(0).expect("it reads");
+        let newest = records.iter().rfind(|record| !record.revoked).expect("one");
+        store.revoke_client(&newest.id).expect("revoked");
+        let begun = Instant::now();
+        while send(&setup, &target, "upload").send().await.status != 401 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it is revoked soon");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        send(&setup, &target, "upload").send().await.assert_denied(401, "token_invalid");
+
+        let target = begin_as(&setup, &child(&setup, "minter", "").await[form]).await;
+        let reached = setup.upstream.received().len();
+        for (change, code) in [
+            (", disabled: true", "token_invalid"),
+            (", expires_at: '2020-01-01T00:00:00Z'", "token_expired"),
+        ] {
+            setup.reload(&minting(change)).await.expect("a good configuration");
+            send(&setup, &target, "upload").send().await.assert_denied(401, code);
+        }
+        setup.reload(&yaml()).await.expect("a good configuration");
+        send(&setup, &target, "upload").send().await.assert_denied(401, "token_invalid");
+        assert_eq!(setup.upstream.received().len(), reached, "no key may leave on a denial");
+        setup.reload(&minting("")).await.expect("a good configuration");
+        send(&setup, &target, "upload").send().await.assert_status(200);
+    }
 }
 
 /// Asks with `token` until it gets `status`: other processes follow the store within a second.

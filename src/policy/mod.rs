@@ -187,7 +187,10 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     // Step::Budget: the reservation has its place here.
     if mints {
         own::may_mint(&holder.token).map_err(|d| d.at(Step::Own))?;
-    } else if let Some(uses) = holder.token.client.as_ref().and_then(|c| c.uses) {
+    } else if let Some(uses) = holder.token.client.as_ref().and_then(|c| c.uses)
+        // A ticket carries on what its first leg has paid for.
+        && credential.ticket.is_none()
+    {
         request.spend(&holder.token, uses).await.map_err(|d| d.at(Step::Concurrency))?;
     }
     let ends = bounds.ends(&holder.token);

@@ -165,24 +165,40 @@ impl Reader {
             }
             Some(session)
         };
-        let model = session.as_ref().and_then(|s| match s.get("type").and_then(Value::as_str) {
-            Some("transcription") => {
-                s.get("audio")?.get("input")?.get("transcription")?.get("model")
-            }
-            _ => s.get("model"),
-        });
-        let models = match model {
-            None => None,
-            Some(Value::String(model)) if !model.contains('*') => Some(vec![model.clone()]),
-            Some(_) => {
-                self.wrong(&["session", "model"], "type_error", "write a model's name");
-                None
-            }
-        };
+        let models = session.as_ref().and_then(|session| self.models_of(session));
         let text = GrantText { models, ..GrantText::default() };
         let ends_at = self.now_ms.saturating_add(expiry);
         let grant = self.grant(&text);
         Wish { grant, starts_until: ends_at, ends_at, session, ..Wish::default() }
+    }
+
+    /// Every model that a session names: its own, and the one that transcribes for it.
+    fn models_of(&mut self, session: &Map<String, Value>) -> Option<Vec<String>> {
+        let found = |path: &[&str]| {
+            let (first, rest) = path.split_first()?;
+            let within = session.get(*first)?;
+            rest.iter().try_fold(within, |value, name| value.get(name))
+        };
+        let named = [
+            &["model"][..],
+            &["audio", "input", "transcription", "model"],
+            // The older endpoints'.
+            &["input_audio_transcription", "model"],
+        ];
+        let mut models = Vec::new();
+        for path in named {
+            match found(path) {
+                None => {}
+                Some(Value::String(model)) if !model.contains('*') => models.push(model.clone()),
+                Some(_) => {
+                    let place: Vec<&str> =
+                        std::iter::once("session").chain(path.to_vec()).collect();
+                    self.wrong(&place, "type_error", "write a model's name");
+                }
+            }
+        }
+        models.dedup();
+        (!models.is_empty()).then_some(models)
     }
 
     fn expires_after(&mut self, value: &Value) -> u64 {

@@ -107,6 +107,27 @@ fn a_secrets_session_is_kept_and_its_model_is_its_scope() {
     assert_eq!(wish.session.unwrap().len(), 3, "it goes back as it came");
     let legacy = read(Shape::Session, r#"{"model":"gpt-realtime","voice":"x"}"#).unwrap();
     assert_eq!(text(&legacy).models.unwrap(), ["gpt-realtime"]);
+    for (shape, body, models) in [
+        (
+            Shape::Secret,
+            r#"{"session":{"type":"transcription",
+                "audio":{"input":{"transcription":{"model":"gpt-4o-transcribe"}}}}}"#,
+            &["gpt-4o-transcribe"][..],
+        ),
+        (
+            Shape::Session,
+            r#"{"input_audio_transcription":{"model":"gpt-4o-transcribe"}}"#,
+            &["gpt-4o-transcribe"],
+        ),
+        (
+            Shape::Session,
+            r#"{"model":"gpt-realtime","input_audio_transcription":{"model":"whisper-1"}}"#,
+            &["gpt-realtime", "whisper-1"],
+        ),
+    ] {
+        let wish = read(shape, body).unwrap();
+        assert_eq!(text(&wish).models.unwrap(), models, "what transcribes is bound too: {body}");
+    }
     for (body, place) in [
         (r#"{"expires_after":{"seconds":9}}"#, "body.expires_after.seconds"),
         (r#"{"expires_after":{"seconds":7201}}"#, "body.expires_after.seconds"),
@@ -115,6 +136,10 @@ fn a_secrets_session_is_kept_and_its_model_is_its_scope() {
         (r#"{"session":1}"#, "body.session"),
         (r#"{"session":{"model":1}}"#, "body.session.model"),
         (r#"{"session":{"model":"*"}}"#, "body.session.model"),
+        (
+            r#"{"session":{"audio":{"input":{"transcription":{"model":7}}}}}"#,
+            "body.session.audio.input.transcription.model",
+        ),
         (r#"{"sesion":{}}"#, "body.sesion"),
     ] {
         assert_eq!(read(Shape::Secret, body).unwrap_err(), [place], "{body}");
