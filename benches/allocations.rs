@@ -5,12 +5,15 @@
 //! counts: client and upstream are threads of their own. One connection, one request at a time.
 #![allow(unsafe_code, reason = "an allocator that counts has to be one; it only passes calls on")]
 
+mod loopback;
+
 use async_trait::async_trait;
 use keygate::app::{self, Options};
 use keygate::config;
 use keygate::token::opaque;
 use keygate::values::clock::Clock;
 use keygate::values::ids::TokenDigest;
+use loopback::{Client, DEADLINE, Outcome, request, upstream};
 use pingora_core::Result as PingoraResult;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::modules::http::HttpModules;
@@ -21,22 +24,13 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_proxy::{HttpProxy, ProxyHttp, Session};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-const BODY: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}"#;
-const ANSWER: &[u8] =
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -241,82 +235,4 @@ fn measure(runtime: &Handle, address: SocketAddr, token: &str) -> Outcome<Cost> 
 fn refuses(address: SocketAddr) -> Outcome<()> {
     let foreign = request("ptk_unknown", "https://evil.example");
     Client::connect(address)?.send(&foreign, 401)
-}
-
-fn request(token: &str, origin: &str) -> String {
-    format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nAuthorization: Bearer {token}\r\nOrigin: {origin}\r\n\r\n{BODY}",
-        BODY.len()
-    )
-}
-
-/// A kept connection.
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(address: SocketAddr) -> Outcome<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    fn send(&mut self, request: &str, status: u16) -> Outcome<()> {
-        self.0.get_mut().write_all(request.as_bytes())?;
-        let (head, _) = message(&mut self.0)?;
-        if !head.starts_with(&format!("HTTP/1.1 {status} ")) {
-            return Err(format!("{status} was expected, this came: {head}").into());
-        }
-        Ok(())
-    }
-}
-
-/// Answers every request alike, each connection on a thread of its own.
-fn upstream() -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(stream));
-        }
-    });
-    Ok(address)
-}
-
-fn answer(stream: TcpStream) -> Outcome<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    loop {
-        let (head, body) = message(&mut stream)?;
-        if body != BODY.as_bytes() || !head.starts_with("POST /v1/chat/completions ") {
-            // The client sees a 502 and says so.
-            return Err("the request was changed on its way".into());
-        }
-        stream.get_mut().write_all(ANSWER)?;
-    }
-}
-
-/// One message of known length: its head and its body.
-fn message(stream: &mut BufReader<TcpStream>) -> Outcome<(String, Vec<u8>)> {
-    let mut head = String::new();
-    let mut length = 0;
-    loop {
-        let start = head.len();
-        if stream.read_line(&mut head)? == 0 {
-            return Err("the connection was closed".into());
-        }
-        let line = head.get(start..).unwrap_or_default().trim_end();
-        if line.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse()?;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body)?;
-    Ok((head, body))
 }
