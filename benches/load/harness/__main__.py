@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 
-from . import build, http2, latency, load, machine, memory, reload, report, settings
+from . import build, http2, latency, load, machine, memory, reload, report, sessions, settings
 from .process import Failed
 
 PARTS = {
@@ -20,15 +20,16 @@ PARTS = {
     "latency": latency.measure,
     "memory": memory.measure,
     "reload": reload.measure,
+    "sessions": sessions.measure,
 }
 # These look at keygate alone.
-NEED_KEYGATE = ("memory", "reload")
+NEED_KEYGATE = ("memory", "reload", "sessions")
 
 
 def main():
     machine.check()
     build.peers()
-    if "keygate" in settings.TARGETS:
+    if {"keygate", "keygate-jwt"} & set(settings.TARGETS):
         build.keygate()
     results = {}
     for name in settings.PARTS:

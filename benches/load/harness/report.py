@@ -11,6 +11,7 @@ TITLES = {
     "nginx-auth": "nginx with `auth_request`, kept connections",
     "nginx-auth-reconnect": "nginx with `auth_request` as its manual shows it",
     "keygate": "keygate, everything on",
+    "keygate-jwt": "keygate, everything on, a signed client token",
     "direct": "the upstream, no proxy",
 }
 # CPU per request of keygate divided by that of another: at most so much.
@@ -21,6 +22,10 @@ WANTED_RATIOS = {
     "nginx-auth-reconnect": 0.45,
 }
 WANTED_HTTP2_RATIO = 1.25
+# With a signed client token, divided by the same with an opaque proxy token.
+WANTED_SIGNED_RATIO = 1.05
+# Beside idle sessions, divided by the same without.
+WANTED_SESSIONS_RATIO = 1.03
 WANTED_LATENCY = 1.10
 WANTED_RSS_KIB = 20 * 1024
 WANTED_PARSE_MS = 100
@@ -31,7 +36,7 @@ def render(facts, results):
     lines = ["# Load report", ""]
     lines += _table(["", ""], [[name, value] for name, value in facts.items()])
     parts = {"load": _load, "http2": _http2, "latency": _latency}
-    parts |= {"memory": _memory, "reload": _reload}
+    parts |= {"memory": _memory, "reload": _reload, "sessions": _sessions}
     for name, part in parts.items():
         if name in results:
             lines += ["", *part(results[name])]
@@ -82,10 +87,38 @@ def _ratios(samples):
             met = met and ratio <= wanted
         else:
             rows.append([*row, f"≤ {wanted:.2f}", _verdict(met)])
+    rows += _signed(samples)
     head = ["CPU per request of keygate, divided by that of"]
     head += [f"{connections} connections" for connections in samples]
     note = "Ratios of the medians, and in brackets the range of the rounds' own ratios."
     return [*_table([*head, "wanted", ""], rows), "", note]
+
+
+def _signed(samples):
+    row, met = ["*a signed client token, divided by an opaque token*"], True
+    for by_target in samples.values():
+        if "keygate-jwt" not in by_target:
+            return []
+        ours, theirs = by_target["keygate-jwt"], by_target["keygate"]
+        ratio = load.medians(ours).cpu_us / load.medians(theirs).cpu_us
+        by_round = [a.cpu_us / b.cpu_us for a, b in zip(ours, theirs)]
+        row.append(f"{ratio:.2f} ({min(by_round):.2f} to {max(by_round):.2f})")
+        met = met and ratio <= WANTED_SIGNED_RATIO
+    return [[*row, f"≤ {WANTED_SIGNED_RATIO:.2f}", _verdict(met)]]
+
+
+def _sessions(result):
+    alone, beside = result["alone"], result["beside"]
+    ours, theirs = load.medians(beside).cpu_us, load.medians(alone).cpu_us
+    by_round = [b.cpu_us / a.cpu_us for a, b in zip(alone, beside)]
+    ratio = f"{ours / theirs:.3f} ({min(by_round):.2f} to {max(by_round):.2f})"
+    wanted = [f"≤ {WANTED_SESSIONS_RATIO:.2f}", _verdict(ours / theirs <= WANTED_SESSIONS_RATIO)]
+    rows = [
+        ["CPU µs/request alone", f"{theirs:.1f}", "", ""],
+        [f"beside {result['sockets']:,} idle WebSockets", f"{ours:.1f}", "", ""],
+        ["the second divided by the first", ratio, *wanted],
+    ]
+    return ["## Idle sessions beside the load", "", *_table(["", "", "wanted", ""], rows)]
 
 
 def _http2(by_target):

@@ -12,6 +12,8 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SECONDS_EACH = int(os.environ.get("SECONDS_EACH", "5"))
 CONNECTIONS = (64, 16)
 STREAMS = int(os.environ.get("STREAMS", "2000"))
+# Idle WebSockets beside the load; fewer where descriptors do not suffice.
+SESSIONS = int(os.environ.get("SESSIONS", "9000"))
 RELOADS = 5
 STATIC_TOKENS = 10_000
 
@@ -32,8 +34,9 @@ ALL_TARGETS = (
     "nginx-auth",
     "nginx-auth-reconnect",
     "keygate",
+    "keygate-jwt",
 )
-ALL_PARTS = ("load", "http2", "latency", "memory", "reload")
+ALL_PARTS = ("load", "http2", "latency", "memory", "reload", "sessions")
 
 
 def _chosen(variable, allowed):
