@@ -4,6 +4,8 @@
 //! Gateway and pages are of different origins, all over https; the browser speaks HTTP/2 with the
 //! gateway. Asserted is what the page could read, and what the upstream received.
 
+mod secret;
+
 use crate::support::chromium::{Page, pair};
 use crate::support::gateway::Setup;
 use crate::support::tls;

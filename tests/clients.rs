@@ -8,6 +8,7 @@
 
 mod denial;
 mod install;
+mod mint;
 mod request;
 mod rig;
 mod session;
@@ -15,4 +16,4 @@ mod table;
 mod tap;
 mod upload;
 
-pub(crate) use install::{install, python_programs};
+pub(crate) use install::{Environment, NODE, PYTHON, PYTHON_JWT, install, python_programs};

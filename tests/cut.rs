@@ -1,5 +1,7 @@
 //! Cutting off: a token that is disabled, deleted or narrowed ends what is open, within a second.
 
+mod cross;
+
 use crate::support::gateway::{ALL, Setup, record};
 use crate::support::upstream::Answer;
 use crate::support::ws;

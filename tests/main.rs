@@ -21,9 +21,15 @@ mod evasion;
 #[cfg(test)]
 mod fault;
 #[cfg(test)]
+mod forgery;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
+mod grant;
+#[cfg(test)]
 mod house;
+#[cfg(test)]
+mod issuer;
 #[cfg(test)]
 mod late_model;
 #[cfg(test)]
@@ -38,6 +44,8 @@ mod matrix;
 mod mint;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod rotation;
 #[cfg(test)]
 mod service;
 #[cfg(test)]

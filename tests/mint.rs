@@ -200,6 +200,22 @@ async fn a_wrong_field_is_422_and_named_in_each_shape() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_signed_the_opaque_form_does_everything_else() {
+    let unsigned = format!("{CONFIG}client_tokens: {{ signing: 'off' }}\n");
+    let setup = Setup::with(&unsigned).await;
+    let answer = asked(&setup, "server", "/v1/client/tokens", "").await;
+    answer.assert_status(200);
+    let minted: Value = answer.json();
+    assert_eq!(minted["token"], Value::Null, "there is none");
+    let opaque = text(&minted, "apiKey");
+    canary::adopt_token(opaque);
+    chat(&setup, opaque, "m").send().await.assert_status(200);
+    let set = setup.request("GET", "/.well-known/jwks.json").send().await;
+    set.assert_status(200);
+    assert_eq!(set.json()["keys"], json!([]), "nothing is published");
+}
+
+#[tokio::test]
 async fn a_parent_that_ends_sooner_ends_its_children() {
     let setup = Setup::with(CONFIG).await;
     let child = mint(&setup, "ending", r#"{"expiresIn":3600}"#).await;

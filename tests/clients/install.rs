@@ -6,21 +6,23 @@ use std::sync::OnceLock;
 
 /// A set of pins: libraries of a language that get along.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Environment {
+pub(crate) enum Environment {
     Python(&'static str),
     Node(&'static str),
     /// Whatever the system has.
     Bash,
 }
 
-pub(super) const PYTHON: Environment = Environment::Python("current");
+pub(crate) const PYTHON: Environment = Environment::Python("current");
+/// Another library for signed tokens than keygate's.
+pub(crate) const PYTHON_JWT: Environment = Environment::Python("jwt");
 pub(super) const PYTHON_PREVIOUS: Environment = Environment::Python("previous");
-pub(super) const NODE: Environment = Environment::Node("current");
+pub(crate) const NODE: Environment = Environment::Node("current");
 pub(super) const NODE_PREVIOUS: Environment = Environment::Node("previous");
 
 impl Environment {
     /// The command that runs `script`, but for its arguments.
-    pub(super) fn command(self, script: &str) -> Command {
+    pub(crate) fn command(self, script: &str) -> Command {
         // It starts an interpreter on a machine that may be busy; but it must end.
         let mut command = Command::new("timeout");
         command.arg("120");

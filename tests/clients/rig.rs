@@ -45,14 +45,22 @@ policies:
   # Where the model is in a frame or a file is, a token with models would be refused.
   unscoped: { providers: [openai, gemini, openai-rejects, gemini-rejects], methods: [GET, POST] }
   other_model: { models: [some-other-model] }
+  minter: { providers: [openai, gemini], methods: [GET, POST] }
   once_a_minute: { rate_limit: { requests: 1, per: 60s } }
   once_in_three_seconds: { rate_limit: { requests: 1, per: 3s } }
   one_at_a_time: { concurrency: 1 }
 ";
 
-/// Tokens, each of the policy of its name.
-const TOKENS: [&str; 6] =
-    ["any", "unscoped", "other_model", "once_a_minute", "once_in_three_seconds", "one_at_a_time"];
+/// Tokens, each of the policy of its name; `minter` may mint.
+const TOKENS: [&str; 7] = [
+    "any",
+    "unscoped",
+    "other_model",
+    "minter",
+    "once_a_minute",
+    "once_in_three_seconds",
+    "one_at_a_time",
+];
 
 pub(super) struct Rig {
     gateway: Process,
@@ -295,7 +303,11 @@ fn configure(
     let mut config = format!("{HEAD}tokens:\n");
     for (name, token) in tokens {
         let sha = TokenDigest::of(token.as_bytes()).to_hex();
-        let _ = writeln!(config, "  - {{ name: {name}, sha256: '{sha}', policy: {name} }}");
+        let mints = *name == "minter";
+        let _ = writeln!(
+            config,
+            "  - {{ name: {name}, sha256: '{sha}', policy: {name}, may_mint: {mints} }}"
+        );
     }
     config.push_str("providers:\n");
     for vendor in VENDORS {
