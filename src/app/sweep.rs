@@ -2,14 +2,14 @@
 //! certificates that were replaced.
 //!
 //! Pingora's own would set and drop a timer for every read of every request; this looks at the
-//! registry twice a second.
+//! registry twice a second, and there at sessions for which something may be due.
 
 use super::certificate::Certificates;
 use crate::proxy::gateway::Gateway;
 use crate::session::connection::Cut;
-use crate::session::registry::Live;
+use crate::session::registry::{Live, Look};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -26,9 +26,10 @@ pub(super) async fn run(
 ) {
     let mut looks: u32 = 0;
     let mut files: Option<JoinHandle<()>> = None;
+    let mut idle_before = 0;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => look(&gateway),
+            () = tokio::time::sleep(EVERY) => look(&gateway, &mut idle_before),
             _ = stop.changed() => return,
         }
         looks = looks.wrapping_add(1);
@@ -42,38 +43,139 @@ pub(super) async fn run(
     }
 }
 
-fn look(gateway: &Gateway) {
+fn look(gateway: &Gateway, idle_before: &mut u64) {
     let now = gateway.clock.steady_ms();
     let wall = gateway.clock.wall_ms();
     let idle = gateway.snapshot.load().config.limits.stream_idle_timeout;
     let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-    let late = |live: &Live| {
-        let due = live.first_byte_due_ms.load(Relaxed);
-        let still = now.saturating_sub(live.moved_ms.load(Relaxed));
-        let lasted = now.saturating_sub(live.started_ms);
-        let longest = live.ends.after.map(|after| after.as_millis());
-        if longest.is_some_and(|longest| u128::from(lasted) >= longest)
-            || live.ends.at_ms.is_some_and(|end| wall >= end)
-        {
-            return Some(Cut::SessionExpired);
-        }
-        // Before the first byte, silence is the provider thinking.
-        let over = if due > 0 { now >= due } else { still >= idle };
-        over.then_some(Cut::TimedOut)
-    };
-    let (timed_out, expired) = (AtomicU64::new(0), AtomicU64::new(0));
-    gateway.registry.cut(|live| {
-        let why = late(live).filter(|_| live.handle.was_cut().is_none());
-        match why {
-            Some(Cut::SessionExpired) => expired.fetch_add(1, Relaxed),
-            Some(_) => timed_out.fetch_add(1, Relaxed),
-            None => 0,
+    if *idle_before != idle {
+        *idle_before = idle;
+        // A reload has changed it.
+        gateway.registry.look_again();
+    }
+    for why in gateway.registry.sweep(now, |live| find(live, now, wall, idle)) {
+        gateway.metrics.session_cut(why.as_str());
+    }
+}
+
+/// What is due of a session, or when something may be. All that moves later only puts that off.
+fn find(live: &Live, now: u64, wall: u64, idle: u64) -> Look {
+    let due = live.first_byte_due_ms.load(Relaxed);
+    let moved = live.moved_ms.load(Relaxed);
+    let longest = live.ends.after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let end = longest.map(|longest| live.started_ms.saturating_add(longest));
+    if end.is_some_and(|end| now >= end) || live.ends.at_ms.is_some_and(|end| wall >= end) {
+        return Look::End(Cut::SessionExpired);
+    }
+    // Before the first byte, silence is the provider thinking.
+    let silent = if due > 0 { due } else { moved.saturating_add(idle) };
+    if now >= silent {
+        return Look::End(Cut::TimedOut);
+    }
+    if live.ends.at_ms.is_some() {
+        // The wall clock may be set.
+        return Look::Later(now);
+    }
+    // The first byte may come at any moment; silence counts from there.
+    let silent = if due > 0 { due.min(now.saturating_add(idle)) } else { silent };
+    Look::Later(end.map_or(silent, |end| end.min(silent)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::permit::Ends;
+    use crate::session::handle::{Handle, Substream};
+    use crate::session::registry::{Entry, Reach, Registry};
+    use crate::token::{GrantSource, Token};
+    use crate::values::ids::TokenDigest;
+    use crate::values::timestamp::Expiry;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+    const IDLE: u64 = 10_000;
+
+    fn entered(registry: &Arc<Registry>, ends: Ends, due: u64) -> Entry {
+        let token = Token {
+            id: "t".into(),
+            name: "t".into(),
+            digest: TokenDigest::of(b"t"),
+            expires_at: Expiry::Never,
+            disabled: false,
+            may_mint: false,
+            grant: GrantSource::Default,
+            counters: Arc::default(),
+            client: None,
         };
-        why
-    });
-    for (count, why) in [(timed_out, Cut::TimedOut), (expired, Cut::SessionExpired)] {
-        for _ in 0..count.into_inner() {
-            gateway.metrics.session_cut(why.as_str());
-        }
+        registry.enter(Live {
+            token: Arc::new(token),
+            reach: Reach {
+                provider: "openai".into(),
+                path: "/v1/realtime".into(),
+                class: crate::policy::Class::Inference,
+                method: http::Method::GET,
+                model: OnceLock::new(),
+                scoped: false,
+            },
+            handle: Handle::Substream(Arc::new(Substream::default())),
+            started_ms: 1_000,
+            ends,
+            moved_ms: AtomicU64::new(1_000),
+            first_byte_due_ms: AtomicU64::new(due),
+        })
+    }
+
+    fn swept(registry: &Registry, now: u64, idle: u64) -> (Vec<Cut>, usize) {
+        let asked = AtomicUsize::new(0);
+        let ended = registry.sweep(now, |live| {
+            asked.fetch_add(1, Relaxed);
+            find(live, now, now, idle)
+        });
+        (ended, asked.into_inner())
+    }
+
+    #[test]
+    fn a_session_is_looked_at_when_something_may_be_due_and_never_later() {
+        let none = Ends { after: None, at_ms: None };
+        let registry = Arc::new(Registry::new());
+        let quiet = entered(&registry, none, 0);
+        assert_eq!(swept(&registry, 1_000, IDLE), (vec![], 1), "a new one is looked at");
+        assert_eq!(swept(&registry, 10_999, IDLE), (vec![], 0), "nothing can be due before");
+        quiet.live().moved_ms.store(5_000, Relaxed);
+        assert_eq!(swept(&registry, 11_000, IDLE), (vec![], 1), "it has moved meanwhile");
+        assert_eq!(swept(&registry, 14_999, IDLE), (vec![], 0));
+        assert_eq!(swept(&registry, 15_000, IDLE), (vec![Cut::TimedOut], 1));
+        assert_eq!(swept(&registry, 15_001, IDLE), (vec![], 1), "and ended once");
+    }
+
+    #[test]
+    fn the_first_byte_brings_an_earlier_end_and_a_shorter_limit_holds_at_once() {
+        let none = Ends { after: None, at_ms: None };
+        let registry = Arc::new(Registry::new());
+        let live = entered(&registry, none, 600_000);
+        assert_eq!(swept(&registry, 2_000, IDLE), (vec![], 1));
+        live.live().first_byte_due_ms.store(0, Relaxed);
+        live.live().moved_ms.store(2_001, Relaxed);
+        assert_eq!(swept(&registry, 12_000, IDLE), (vec![], 1), "it is asked in time");
+        assert_eq!(swept(&registry, 12_001, IDLE), (vec![Cut::TimedOut], 1));
+
+        let _other = entered(&registry, none, 0);
+        assert_eq!(swept(&registry, 1_000, 600_000).0, []);
+        registry.look_again();
+        assert_eq!(swept(&registry, 11_000, IDLE).0, [Cut::TimedOut], "after a reload");
+    }
+
+    #[test]
+    fn a_session_ends_at_its_length_and_with_the_wall_clock_whatever_moves() {
+        let registry = Arc::new(Registry::new());
+        let after = Some(Duration::from_secs(3));
+        let long = entered(&registry, Ends { after, at_ms: None }, 0);
+        let _timed = entered(&registry, Ends { after: None, at_ms: Some(6_000) }, 0);
+        assert_eq!(swept(&registry, 1_000, IDLE), (vec![], 2));
+        long.live().moved_ms.store(3_999, Relaxed);
+        assert_eq!(swept(&registry, 3_999, IDLE), (vec![], 1), "the wall clock's is asked always");
+        assert_eq!(swept(&registry, 4_000, IDLE).0, [Cut::SessionExpired]);
+        assert_eq!(swept(&registry, 5_999, IDLE).0, []);
+        assert_eq!(swept(&registry, 6_000, IDLE).0, [Cut::SessionExpired]);
     }
 }

@@ -1,7 +1,8 @@
 //! The session registry: every request in flight, with its token and the handle that ends it.
 //!
 //! Registering costs one short lock of one shard; finding a token's sessions walks all of them,
-//! which only revocations, sweeps and the drain do.
+//! which only revocations and the drain do. Sweeps look only at sessions whose time may have come:
+//! the others are a number each that is passed over.
 
 use super::connection::Cut;
 use super::handle::Handle;
@@ -16,9 +17,26 @@ const SHARDS: usize = 16;
 /// Everything that is in flight.
 #[derive(Debug)]
 pub struct Registry {
-    shards: [Mutex<Slab<Arc<Live>>>; SHARDS],
+    shards: [Mutex<Slab<Slot>>; SHARDS],
     next: AtomicUsize,
     open: AtomicUsize,
+}
+
+/// A session's place.
+#[derive(Debug)]
+struct Slot {
+    live: Arc<Live>,
+    /// Before this (monotonic milliseconds) there is nothing to look at.
+    look_ms: u64,
+}
+
+/// What a sweep finds of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It ends now.
+    End(Cut),
+    /// Nothing of it can be due before this (monotonic milliseconds).
+    Later(u64),
 }
 
 /// A request in flight: from the permit to the last byte.
@@ -92,7 +110,10 @@ impl Registry {
     pub fn enter(self: &Arc<Self>, live: Live) -> Entry {
         let shard = self.next.fetch_add(1, Relaxed) % SHARDS;
         let live = Arc::new(live);
-        let key = self.shards.get(shard).map_or(0, |s| s.lock().insert(live.clone()));
+        let key = self
+            .shards
+            .get(shard)
+            .map_or(0, |s| s.lock().insert(Slot { live: live.clone(), look_ms: 0 }));
         self.open.fetch_add(1, Relaxed);
         Entry { registry: self.clone(), live, shard, key }
     }
@@ -110,11 +131,35 @@ impl Registry {
             let chosen: Vec<_> = shard
                 .lock()
                 .iter()
-                .filter_map(|(_, live)| choose(live).map(|why| (live.clone(), why)))
+                .filter_map(|(_, slot)| choose(&slot.live).map(|why| (slot.live.clone(), why)))
                 .collect();
             ended += chosen.iter().filter(|(live, why)| live.handle.cut(*why)).count();
         }
         ended
+    }
+
+    /// Asks `find` about every session whose time may have come, and ends those that it says; gives
+    /// why, for each that had not been ended before.
+    pub fn sweep(&self, now_ms: u64, find: impl Fn(&Live) -> Look) -> Vec<Cut> {
+        let mut ended = Vec::new();
+        for shard in &self.shards {
+            let mut due = Vec::new();
+            for (_, slot) in shard.lock().iter_mut().filter(|(_, slot)| slot.look_ms <= now_ms) {
+                match find(&slot.live) {
+                    Look::End(why) => due.push((slot.live.clone(), why)),
+                    Look::Later(look_ms) => slot.look_ms = look_ms,
+                }
+            }
+            ended.extend(due.iter().filter(|(live, why)| live.handle.cut(*why)).map(|d| d.1));
+        }
+        ended
+    }
+
+    /// The next sweep asks about every session: what was said about later may not hold any more.
+    pub fn look_again(&self) {
+        for shard in &self.shards {
+            shard.lock().iter_mut().for_each(|(_, slot)| slot.look_ms = 0);
+        }
     }
 }
 
