@@ -51,9 +51,10 @@ fn look(gateway: &Gateway) {
         let due = live.first_byte_due_ms.load(Relaxed);
         let still = now.saturating_sub(live.moved_ms.load(Relaxed));
         let lasted = now.saturating_sub(live.started_ms);
-        let longest = live.ends.after.map(|after| after.as_millis());
+        let ends = *live.ends.lock();
+        let longest = ends.after.map(|after| after.as_millis());
         if longest.is_some_and(|longest| u128::from(lasted) >= longest)
-            || live.ends.at_ms.is_some_and(|end| wall >= end)
+            || ends.at_ms.is_some_and(|end| wall >= end)
         {
             return Some(Cut::SessionExpired);
         }

@@ -32,8 +32,8 @@ pub struct Live {
     pub handle: Handle,
     /// Monotonic milliseconds at which it began.
     pub started_ms: u64,
-    /// When it ends, however it is going.
-    pub ends: crate::policy::permit::Ends,
+    /// When it ends, however it is going; changed with its token.
+    pub ends: Mutex<crate::policy::permit::Ends>,
     /// Monotonic milliseconds at which something last moved.
     pub moved_ms: AtomicU64,
     /// Monotonic milliseconds by which the first byte of the answer is due; 0 once it came.
