@@ -211,7 +211,7 @@ impl policy::Request for Asked<'_> {
         if path.raw().contains("//") || canonical::has_slash(path.raw()) {
             return Err(Code::MalformedRequest.into());
         }
-        self.class = match provider::mints(&provider.url.path, &path) {
+        self.class = match provider::minting::mints(&provider.url.path, &path) {
             true => Class::Minting,
             false => (api.class)(provider, method, &path),
         };

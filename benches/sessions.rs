@@ -99,7 +99,7 @@ fn live(token: &Arc<Token>, now_ms: u64) -> Live {
         },
         handle: Handle::Substream(Arc::new(Substream::default())),
         started_ms: now_ms,
-        ends: Ends { after: Some(FAR), at_ms: None },
+        ends: Ends { after: Some(FAR), at_ms: None }.into(),
         moved_ms: AtomicU64::new(now_ms),
         first_byte_due_ms: AtomicU64::new(0),
     }

@@ -4,16 +4,17 @@ use crate::config::client::Jwks;
 use crate::egress::fetch;
 use crate::proxy::gateway::Gateway;
 use crate::token::issuers::Source;
-use futures_util::future::join_all;
+use futures_util::FutureExt;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 const EVERY: Duration = Duration::from_millis(200);
 /// Bytes of a set.
@@ -21,15 +22,22 @@ const LARGEST: usize = 256 << 10;
 /// For a set, from the look-up of its host to its last byte.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Looks until `stop` turns true.
+/// Looks until `stop` turns true. Each set is read by itself: one that answers late keeps no other.
 pub(super) async fn run(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
+    let mut reading = JoinSet::new();
     loop {
-        let due = gateway.clients.issuers.due(gateway.clock.steady_ms());
-        let read = join_all(due.iter().map(|source| read(source))).await;
-        if read.contains(&true) {
-            // What a key that is gone has signed is not good any more.
-            gateway.clients.forget_verified();
+        for source in gateway.clients.issuers.due(gateway.clock.steady_ms()) {
+            let gateway = gateway.clone();
+            reading.spawn(async move {
+                let read = AssertUnwindSafe(read(&source)).catch_unwind().await;
+                source.rest();
+                if read.unwrap_or(false) {
+                    // What a key that is gone has signed is not good any more.
+                    gateway.clients.forget_verified();
+                }
+            });
         }
+        while reading.try_join_next().is_some() {}
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = stop.changed() => return,

@@ -1,6 +1,7 @@
 //! Reload, status, and what both rest on.
 
 use super::certificate::Certificates;
+use super::signing;
 use crate::config::{self, Config, Listener};
 use crate::control::Operations;
 use crate::proxy::gateway::{Gateway, Snapshot};
@@ -87,6 +88,8 @@ impl Operator {
         self.gateway.clients.issuers.replace(&snapshot.config.issuers);
         self.gateway.snapshot.store(snapshot);
         self.gateway.clients.forget_verified();
+        // A reload may have turned signing on, or to another algorithm.
+        signing::look(&self.gateway);
         let now = self.gateway.clock.wall_ms();
         self.loaded_ms.store(now, Release);
         self.reloads.fetch_add(1, AcqRel);

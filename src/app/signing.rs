@@ -78,7 +78,16 @@ pub(super) async fn run(gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) 
     }
 }
 
-fn look(gateway: &Gateway) {
+/// Puts in force what the store has now, ahead of its follower.
+fn refresh(gateway: &Gateway, store: &dyn ClientStore) -> Result<(), StoreError> {
+    if gateway.clients.keys.replace(&store.keys()?).gone {
+        gateway.clients.forget_verified();
+    }
+    Ok(())
+}
+
+/// Makes or removes what is due, and forgets what has ended.
+pub(super) fn look(gateway: &Gateway) {
     let now_ms = gateway.clock.wall_ms();
     gateway.clients.forget_ended(now_ms);
     let snapshot = gateway.snapshot.load_full();
@@ -86,6 +95,7 @@ fn look(gateway: &Gateway) {
         Some(store) => store
             .forget_ended(now_ms)
             .and_then(|()| rotate(store.as_ref(), &snapshot.config, now_ms))
+            .and_then(|()| refresh(gateway, store.as_ref()))
             .map_err(|e| e.to_string()),
         None => {
             let mut rotated = Ok(());

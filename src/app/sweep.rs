@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 const EVERY: Duration = Duration::from_millis(500);
+/// Milliseconds that a session is put off at most.
+const LONGEST: u64 = 10_000;
 /// Every how many looks the files of certificates are looked at.
 const CERTIFICATES: u32 = 4;
 
@@ -26,10 +28,9 @@ pub(super) async fn run(
 ) {
     let mut looks: u32 = 0;
     let mut files: Option<JoinHandle<()>> = None;
-    let mut idle_before = 0;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => look(&gateway, &mut idle_before),
+            () = tokio::time::sleep(EVERY) => look(&gateway),
             _ = stop.changed() => return,
         }
         looks = looks.wrapping_add(1);
@@ -43,16 +44,11 @@ pub(super) async fn run(
     }
 }
 
-fn look(gateway: &Gateway, idle_before: &mut u64) {
+fn look(gateway: &Gateway) {
     let now = gateway.clock.steady_ms();
     let wall = gateway.clock.wall_ms();
     let idle = gateway.snapshot.load().config.limits.stream_idle_timeout;
     let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-    if *idle_before != idle {
-        *idle_before = idle;
-        // A reload has changed it.
-        gateway.registry.look_again();
-    }
     for why in gateway.registry.sweep(now, |live| find(live, now, wall, idle)) {
         gateway.metrics.session_cut(why.as_str());
     }
@@ -62,9 +58,10 @@ fn look(gateway: &Gateway, idle_before: &mut u64) {
 fn find(live: &Live, now: u64, wall: u64, idle: u64) -> Look {
     let due = live.first_byte_due_ms.load(Relaxed);
     let moved = live.moved_ms.load(Relaxed);
-    let longest = live.ends.after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let ends = *live.ends.lock();
+    let longest = ends.after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     let end = longest.map(|longest| live.started_ms.saturating_add(longest));
-    if end.is_some_and(|end| now >= end) || live.ends.at_ms.is_some_and(|end| wall >= end) {
+    if end.is_some_and(|end| now >= end) || ends.at_ms.is_some_and(|end| wall >= end) {
         return Look::End(Cut::SessionExpired);
     }
     // Before the first byte, silence is the provider thinking.
@@ -72,13 +69,14 @@ fn find(live: &Live, now: u64, wall: u64, idle: u64) -> Look {
     if now >= silent {
         return Look::End(Cut::TimedOut);
     }
-    if live.ends.at_ms.is_some() {
+    if ends.at_ms.is_some() {
         // The wall clock may be set.
         return Look::Later(now);
     }
     // The first byte may come at any moment; silence counts from there.
     let silent = if due > 0 { due.min(now.saturating_add(idle)) } else { silent };
-    Look::Later(end.map_or(silent, |end| end.min(silent)))
+    let next = end.map_or(silent, |end| end.min(silent));
+    Look::Later(next.min(now.saturating_add(LONGEST)))
 }
 
 #[cfg(test)]
@@ -119,7 +117,7 @@ mod tests {
             },
             handle: Handle::Substream(Arc::new(Substream::default())),
             started_ms: 1_000,
-            ends,
+            ends: ends.into(),
             moved_ms: AtomicU64::new(1_000),
             first_byte_due_ms: AtomicU64::new(due),
         })
@@ -161,8 +159,10 @@ mod tests {
 
         let _other = entered(&registry, none, 0);
         assert_eq!(swept(&registry, 1_000, 600_000).0, []);
-        registry.look_again();
-        assert_eq!(swept(&registry, 11_000, IDLE).0, [Cut::TimedOut], "after a reload");
+        assert_eq!(swept(&registry, 10_999, 600_000), (vec![], 0), "it was put off");
+        // A reload asks whether each may go on; what is due may be another thing then.
+        assert_eq!(registry.cut(|_| None), 0);
+        assert_eq!(swept(&registry, 11_000, IDLE).0, [Cut::TimedOut]);
     }
 
     #[test]

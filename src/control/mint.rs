@@ -2,13 +2,13 @@
 //! travel is the proxy's.
 
 use crate::config::Config;
-use crate::policy::own::{Answer, Endpoints, Question};
+use crate::policy::own::{self, Answer, Endpoints, Question};
 use crate::policy::{Code, Denial, granted};
 use crate::token::client::Clients;
 use crate::token::index::Index;
 use crate::token::mint::shape::{Field, Shape, Wish};
 use crate::token::mint::{self, Dimension, LONGEST_JWT, Minted, Parent, Refused};
-use crate::token::store::ClientStore;
+use crate::token::store::{ClientChange, ClientStore};
 use crate::token::{jwt, opaque};
 use crate::values::clock::Clock;
 use crate::values::timestamp::{self, Expiry};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Live client tokens that one process holds at most.
 const MOST: usize = 500_000;
+/// And of one parent: none keeps others from minting.
+const MOST_OF_ONE: usize = 100_000;
 
 /// What the endpoints need.
 pub struct Endpoint {
@@ -93,26 +95,31 @@ impl Endpoint {
         let minted =
             mint::mint(question.shape, wish, &parent, now_ms).map_err(|why| match why {
                 Refused::Outside(dimension) => Denial::from(outside(dimension)),
+                Refused::Ended => Code::TokenExpired.into(),
                 Refused::Fault(why) => {
                     log::error!("minting failed: {why}");
                     Code::InternalError.into()
                 }
             })?;
         let signed = self.signed(question.shape, &minted, wish, config, now_ms)?;
-        if self.clients.len() >= MOST {
+        if self.clients.len() >= MOST || self.clients.children_of(&token.id) >= MOST_OF_ONE {
             let why = "too many client tokens are alive; try again when some have ended";
             return Err(Denial::new(Code::StoreUnavailable, why).into());
         }
         if let Some(store) = &self.store {
-            store.add_client(&minted.record).map_err(|e| {
-                log::error!("a client token could not be stored: {e}");
-                Denial::from(Code::StoreUnavailable)
-            })?;
+            let change = ClientChange::Add(Box::new(minted.record.clone()));
+            let stored = store.clone().request(change).blocking_recv();
+            stored.map_err(|e| e.to_string()).and_then(|s| s.map_err(|e| e.to_string())).map_err(
+                |why| {
+                    log::error!("a client token could not be stored: {why}");
+                    Denial::from(Code::StoreUnavailable)
+                },
+            )?;
         }
         // Revoked or disabled while it asked: its children are refused by the gate all the same.
-        if self.index.lookup(&token.digest).is_none_or(|parent| parent.disabled) {
-            return Err(Denial::from(Code::TokenInvalid).into());
-        }
+        let parent = self.index.lookup(&token.digest).filter(|parent| !parent.disabled);
+        let parent = parent.ok_or_else(|| Denial::from(Code::TokenInvalid))?;
+        own::may_mint(&parent)?;
         self.clients.take(&minted.record);
         Ok((minted, signed))
     }

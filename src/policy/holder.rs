@@ -177,34 +177,38 @@ impl<'a> Bounds<'a> {
         self.each(|bound| model::fits(bound.grant, model), Step::Model)
     }
 
-    /// When a session of `token` ends under these.
-    pub(super) fn ends(&self, token: &Token) -> Ends {
+    /// When a session of `holder` ends under these.
+    pub(super) fn ends(&self, holder: &Holder) -> Ends {
+        let token = &holder.token;
         let lengths = [Some(self.own), self.above].into_iter().flatten();
         let after = lengths.filter_map(|bound| bound.grant.max_session).min();
         let at_expiry =
             self.own.grant.end_at_expiry || self.above.is_some_and(|a| a.grant.end_at_expiry);
-        let end = match (&token.client, token.expires_at) {
-            (Some(client), _) => Some(client.ends_at_ms),
-            (None, Expiry::At(end)) => Some(end),
-            (None, _) => None,
+        let expiry = |token: &Token| match token.expires_at {
+            Expiry::At(end) => Some(end),
+            Expiry::Never => None,
+            Expiry::Unreadable => Some(0),
         };
+        // A child's own is when it opens its last connection; what is open ends with its lifetime.
+        let own = token.client.as_ref().map_or(expiry(token), |client| Some(client.ends_at_ms));
+        let above = holder.parent.as_deref().and_then(expiry);
+        let end = [own, above].into_iter().flatten().min();
         Ends { after, at_ms: end.filter(|_| at_expiry) }
     }
 }
 
-/// Whether a session that passed before may go on: its token and that one's parent are there, and
-/// every grant still reaches what it reached.
+/// Until when a session that passed before may go on, if it may: its token and that one's parent are
+/// there, and every grant still reaches what it reached.
 pub fn still_allowed(
     config: &Config,
     holder: &Holder,
     target: &scope::Target<'_>,
     keeps_model: impl FnOnce(&Bounds<'_>) -> bool,
-) -> bool {
-    holder.is_enabled()
-        && holder.bounds(config).is_ok_and(|bounds| {
-            let check = |b: Bound<'_>| scope::check(b.grant, b.inference_only, target);
-            bounds.each(check, Step::Scope).is_ok() && keeps_model(&bounds)
-        })
+) -> Option<Ends> {
+    let bounds = holder.bounds(config).ok().filter(|_| holder.is_enabled())?;
+    let check = |b: Bound<'_>| scope::check(b.grant, b.inference_only, target);
+    let kept = bounds.each(check, Step::Scope).is_ok() && keeps_model(&bounds);
+    kept.then(|| bounds.ends(holder))
 }
 
 /// The limits in force: an inline grant inherits what it leaves out from the default policy.

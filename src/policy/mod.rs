@@ -193,7 +193,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     {
         request.spend(&holder.token, uses).await.map_err(|d| d.at(Step::Concurrency))?;
     }
-    let ends = bounds.ends(&holder.token);
+    let ends = bounds.ends(&holder);
     holder.used(now_ms);
     if mints {
         return Ok(Verdict::Mint(Permit::new(holder, (model, names), in_flight, ends)));

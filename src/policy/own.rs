@@ -57,7 +57,7 @@ pub trait Endpoints: Send + Sync {
 ///
 /// # Errors
 /// `may_not_mint`.
-pub(super) fn may_mint(token: &Token) -> Result<(), Denial> {
+pub fn may_mint(token: &Token) -> Result<(), Denial> {
     match &token.client {
         Some(_) => {
             Err(Denial::new(Code::MayNotMint, "Cannot create client token from a client token"))

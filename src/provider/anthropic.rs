@@ -1,7 +1,7 @@
 //! Anthropic. Source: docs.anthropic.com/en/api, and the official SDKs.
 
 use super::path::Path;
-use super::{Api, Dialect, ModelPlaces};
+use super::{Api, Dialect, ModelPlaces, minting};
 use crate::policy::Class;
 use crate::slot::place::Place;
 use http::{HeaderName, Method};
@@ -23,7 +23,7 @@ const FURTHER: &[&[&str]] = &[&["requests", "[]", "params", "model"], &["tools",
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
     let trimmed = path.trimmed();
-    if mints(path) {
+    if minting::mints("", path) {
         return Class::Minting;
     }
     match trimmed {
@@ -36,11 +36,6 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
         }
         _ => Class::Stateful,
     }
-}
-
-pub(super) fn mints(path: &Path<'_>) -> bool {
-    path.is_at_or_below_any_case("/v1/client/tokens")
-        || path.is_at_or_below_any_case("/v1/organizations/api_keys")
 }
 
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {

@@ -1,7 +1,7 @@
 //! Google's Gemini API. Source: ai.google.dev/api, and the official SDKs.
 
 use super::path::{Path, below};
-use super::{Api, BodyPlaces, Dialect, ModelPlaces, openai};
+use super::{Api, BodyPlaces, Dialect, ModelPlaces, minting, openai};
 use crate::policy::Class;
 use crate::slot::place::Place;
 use http::{HeaderName, Method};
@@ -65,7 +65,8 @@ fn openai_path(path: &Path<'_>) -> Option<String> {
 }
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
-    if mints(path) || path.is_at_or_below_any_case("/v1/client/tokens") {
+    // Google's batch endpoint answers whole requests that stand in its body, to any of its paths.
+    if minting::mints("", path) || path.is_at_or_below_any_case("/batch") {
         return Class::Minting;
     }
     if let Some(path) = openai_path(path) {
@@ -94,13 +95,6 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
 pub fn ordinary(path: &str) -> &str {
     let method = path.strip_suffix("Constrained").filter(|method| method.starts_with(LIVE));
     method.filter(|method| method.ends_with(".BidiGenerateContent")).unwrap_or(path)
-}
-
-/// `/{version}/auth_tokens`, whatever versions there are, and verbs on it.
-pub(super) fn mints(path: &Path<'_>) -> bool {
-    let second = path.trimmed().split('/').nth(2).unwrap_or_default();
-    let noun = second.split(':').next().unwrap_or_default();
-    noun.eq_ignore_ascii_case("auth_tokens")
 }
 
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {

@@ -7,6 +7,7 @@ pub mod anthropic;
 pub mod gemini;
 pub mod generic;
 pub mod key_error;
+pub mod minting;
 pub mod openai;
 pub mod path;
 pub mod route;
@@ -98,32 +99,6 @@ impl ModelPlaces<'_> {
     }
 }
 
-/// Whether any API would answer this path with a real credential. Asked of every provider: a
-/// generic one, or one with a base URL of its own (`https://host/v1`), may be any of them.
-pub fn mints(base: &str, path: &Path<'_>) -> bool {
-    let any = |path: &Path<'_>| {
-        may_mint(path) && (openai::mints(path) || anthropic::mints(path) || gemini::mints(path))
-    };
-    if any(path) {
-        return true;
-    }
-    let whole = if base.is_empty() { String::new() } else { format!("{base}{}", path.raw()) };
-    // The API may begin at any segment of the base.
-    whole
-        .match_indices('/')
-        .take_while(|(at, _)| *at < base.len())
-        .filter_map(|(at, _)| whole.get(at..))
-        .any(|below| any(&Path::new(below)))
-}
-
-/// A quick look at what stands behind the version: nothing else leads to a minting path.
-fn may_mint(path: &Path<'_>) -> bool {
-    const NOUNS: [&str; 5] = ["client", "realtime", "chatkit", "organization", "organizations"];
-    let second = path.decoded().split('/').nth(2).unwrap_or_default();
-    let gemini = second.len() >= "auth_tokens".len();
-    gemini || NOUNS.iter().any(|noun| second.eq_ignore_ascii_case(noun))
-}
-
 /// The table.
 pub fn api(kind: Kind) -> &'static Api {
     match kind {
@@ -131,37 +106,5 @@ pub fn api(kind: Kind) -> &'static Api {
         Kind::Anthropic => &anthropic::API,
         Kind::Gemini => &gemini::API,
         Kind::Generic => &generic::API,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_quick_look_misses_no_minting_path() {
-        for path in [
-            "/v1/client/tokens",
-            "/v1/Realtime/client_secrets",
-            "/v1/realtime/sessions/",
-            "/v1/realtime/transcription_sessions",
-            "/v1/realtime/translations/client_secrets",
-            "/v1/chatkit/sessions",
-            "/v1/organization/admin_api_keys",
-            "/v1/organization/projects/p/service_accounts",
-            "/v1/organization/projects/p/api_keys",
-            "/v1/organizations/api_keys",
-            "/v1alpha/auth_tokens",
-            "/v1beta/Auth_Tokens:create",
-            "/v1/%63hatkit/sessions",
-        ] {
-            assert!(mints("", &Path::new(path)), "{path}");
-            let below = path.strip_prefix("/v1").unwrap_or(path);
-            let base = if below == path { "/any" } else { "/any/v1" };
-            assert!(mints(base, &Path::new(below)), "{base}{below}");
-        }
-        for path in ["/v1/chat/completions", "/v1/realtime", "/v1beta/models/m:generateContent"] {
-            assert!(!mints("", &Path::new(path)), "{path}");
-        }
     }
 }

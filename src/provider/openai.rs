@@ -2,7 +2,7 @@
 //! Source: platform.openai.com/docs/api-reference, and the official SDKs.
 
 use super::path::Path;
-use super::{Api, BodyPlaces, Dialect, ModelPlaces};
+use super::{Api, BodyPlaces, Dialect, ModelPlaces, minting};
 use crate::config::Provider;
 use crate::policy::Class;
 use crate::slot::place::Place;
@@ -16,17 +16,6 @@ pub(super) static API: Api = Api {
     hides_origin: false,
     upload: |path| path.is_at_or_below("/v1/files") || path.is_at_or_below("/v1/uploads"),
 };
-
-/// Paths whose answers hold real credentials.
-const MINTING: [&str; 7] = [
-    "/v1/client/tokens",
-    "/v1/realtime/client_secrets",
-    "/v1/realtime/sessions",
-    "/v1/realtime/transcription_sessions",
-    "/v1/realtime/translations/client_secrets",
-    "/v1/chatkit/sessions",
-    "/v1/organization/admin_api_keys",
-];
 
 /// Bodies that name a model, by path: everything a tool of type `image_generation` may hide too.
 const POST_INFERENCE: [&str; 11] = [
@@ -56,7 +45,7 @@ const FURTHER: &[&[&str]] = &[&["tools", "[]", "model"], &["session", "model"]];
 
 /// What a path is. Unknown ones count as stateful.
 pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
-    if mints(path) {
+    if minting::mints("", path) {
         return Class::Minting;
     }
     if path.is_at_or_below("/v1/realtime/calls") {
@@ -79,15 +68,6 @@ pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
         }
         _ => Class::Stateful,
     }
-}
-
-pub(super) fn mints(path: &Path<'_>) -> bool {
-    MINTING.iter().any(|p| path.is_at_or_below_any_case(p))
-        || (path.is_at_or_below_any_case("/v1/organization")
-            && path.trimmed().split('/').any(|segment| {
-                segment.eq_ignore_ascii_case("service_accounts")
-                    || segment.eq_ignore_ascii_case("api_keys")
-            }))
 }
 
 /// Where the model is.

@@ -105,7 +105,7 @@ fn enter(
         },
         handle,
         started_ms: now,
-        ends: permit.ends(),
+        ends: permit.ends().into(),
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
     };
@@ -280,7 +280,7 @@ impl policy::Request for Asked<'_> {
         if canonical::has_slash(path.raw()) && !models::segments_may_hold_slashes(provider, &path) {
             return Err(Denial::new(Code::MalformedRequest, "the path holds an encoded '/'"));
         }
-        let class = if provider::mints(&provider.url.path, &path) {
+        let class = if provider::minting::mints(&provider.url.path, &path) {
             Class::Minting
         } else {
             (reached.api.class)(provider, &self.session.req_header().method, &path)

@@ -17,7 +17,7 @@ use crate::telemetry::redact::Redactor;
 use crate::token::Token;
 use crate::token::client::Clients;
 use crate::token::index::Index;
-use crate::token::store::ClientStore;
+use crate::token::store::{ClientChange, ClientStore};
 use crate::token::ticket::Seal;
 use crate::values::clock::Clock;
 use arc_swap::ArcSwap;
@@ -25,10 +25,10 @@ use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
-use tokio::task::spawn_blocking;
 
-/// How long a request waits for the store to count one use of its token.
-const SPENDING: Duration = Duration::from_millis(250);
+/// How long a request waits for the store to count one use of its token. The store gives up sooner,
+/// and has then counted nothing; this is for a disk that hangs.
+const SPENDING: Duration = Duration::from_secs(2);
 
 /// The gateway's state.
 pub struct Gateway {
@@ -71,10 +71,12 @@ impl Gateway {
             None => self.index.lookup(&live.token.digest).filter(|t| t.id == live.token.id),
         };
         let holder = token.and_then(|token| Holder::of(token, &self.index));
-        holder.is_some_and(|holder| {
+        let ends = holder.and_then(|holder| {
             let target = live.reach.target();
             still_allowed(&snapshot.config, &holder, &target, |bounds| model_kept(bounds, live))
-        })
+        });
+        // Its token's expiry may be another by now.
+        ends.map(|ends| *live.ends.lock() = ends).is_some()
     }
 
     /// Takes one of the connections that a client token may open.
@@ -86,9 +88,9 @@ impl Gateway {
         let left = match &self.client_store {
             None => Ok(self.clients.take_use(&token.id, uses, ends_at)),
             Some(store) => {
-                let (store, id) = (store.clone(), token.id.clone());
-                let taking = spawn_blocking(move || store.take_use(&id, uses, ends_at));
-                match tokio::time::timeout(SPENDING, taking).await {
+                let change = ClientChange::Use { id: token.id.clone(), uses, ends_at };
+                let answer = store.clone().request(change);
+                match tokio::time::timeout(SPENDING, answer).await {
                     Ok(Ok(Ok(left))) => Ok(left),
                     _ => Err(Code::StoreUnavailable),
                 }

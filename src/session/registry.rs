@@ -50,8 +50,8 @@ pub struct Live {
     pub handle: Handle,
     /// Monotonic milliseconds at which it began.
     pub started_ms: u64,
-    /// When it ends, however it is going.
-    pub ends: crate::policy::permit::Ends,
+    /// When it ends, however it is going; changed with its token.
+    pub ends: Mutex<crate::policy::permit::Ends>,
     /// Monotonic milliseconds at which something last moved.
     pub moved_ms: AtomicU64,
     /// Monotonic milliseconds by which the first byte of the answer is due; 0 once it came.
@@ -123,15 +123,19 @@ impl Registry {
         self.open.load(Relaxed)
     }
 
-    /// Ends every session that `choose` gives a reason for; gives how many were.
+    /// Ends every session that `choose` gives a reason for; gives how many were. The next sweep
+    /// looks at all of them: whoever asks, something has changed.
     pub fn cut(&self, choose: impl Fn(&Live) -> Option<Cut>) -> usize {
         let mut ended = 0;
         for shard in &self.shards {
             // Collected first: waking under the lock could run into whoever leaves.
             let chosen: Vec<_> = shard
                 .lock()
-                .iter()
-                .filter_map(|(_, slot)| choose(&slot.live).map(|why| (slot.live.clone(), why)))
+                .iter_mut()
+                .filter_map(|(_, slot)| {
+                    slot.look_ms = 0;
+                    choose(&slot.live).map(|why| (slot.live.clone(), why))
+                })
                 .collect();
             ended += chosen.iter().filter(|(live, why)| live.handle.cut(*why)).count();
         }
@@ -153,13 +157,6 @@ impl Registry {
             ended.extend(due.iter().filter(|(live, why)| live.handle.cut(*why)).map(|d| d.1));
         }
         ended
-    }
-
-    /// The next sweep asks about every session: what was said about later may not hold any more.
-    pub fn look_again(&self) {
-        for shard in &self.shards {
-            shard.lock().iter_mut().for_each(|(_, slot)| slot.look_ms = 0);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Removes from a request what its provider must not see: every credential slot, keygate's own
-//! headers, cookies, forwarding headers of strangers, billing selectors.
+//! headers, cookies, forwarding headers of strangers, billing selectors, other methods than the
+//! request's own.
 //!
 //! A caller may repeat its token in a slot that was not read; it must not reach the provider.
 
@@ -32,6 +33,8 @@ pub fn removes(name: &HeaderName, lets: Lets) -> bool {
         "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" => {
             !lets.forwarded
         }
+        // What a grant says of methods is said of the one in the request line.
+        "x-http-method-override" | "x-http-method" | "x-method-override" => true,
         "openai-organization" | "openai-project" | "x-goog-user-project" => !lets.billing,
         _ => {
             TOKEN_HEADERS.contains(&name)
@@ -86,6 +89,9 @@ mod tests {
             "Forwarded",
             "X-Forwarded-For",
             "X-Forwarded-Uri",
+            "X-HTTP-Method-Override",
+            "X-HTTP-Method",
+            "X-Method-Override",
             "x_api_key",
             "OpenAI-Organization",
             "OpenAI-Project",

@@ -12,18 +12,30 @@ pub fn reader(
     clients: Arc<Clients>,
 ) -> impl FnMut(bool) -> Result<bool, StoreError> + Send {
     let mut seen = 0;
+    let mut incarnation = store.incarnation();
     move |changed| {
+        let mut concerned = false;
         if changed {
-            for kid in clients.keys.replace(&store.keys()?) {
+            let replaced = clients.keys.replace(&store.keys()?);
+            for kid in &replaced.unreadable {
                 log::error!("the signing key '{kid}' can't be read; nothing is signed with it");
             }
+            if replaced.gone {
+                // What a key that is gone has signed is not good any more.
+                clients.forget_verified();
+                concerned = true;
+            }
         }
-        let (last, records) = store.clients_since(seen)?;
-        let mut revoked = false;
+        let (mut last, mut records) = store.clients_since(seen)?;
+        if store.incarnation() != incarnation {
+            // Another file has taken the place of the one before, and counts anew.
+            incarnation = store.incarnation();
+            (last, records) = store.clients_since(0)?;
+        }
         for record in &records {
-            revoked |= clients.take(record);
+            concerned |= clients.take(record);
         }
         seen = last;
-        Ok(revoked)
+        Ok(concerned)
     }
 }

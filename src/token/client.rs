@@ -19,13 +19,20 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{AcqRel, Acquire},
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 
 /// Verified signatures that are remembered.
 const REMEMBERED: usize = 20_000;
 /// Subjects of other issuers that are counted.
 const SUBJECTS: usize = 65_536;
+/// How long (milliseconds) after its end it is remembered that a token was revoked or used up: a
+/// clock that jumps ahead and back must not bring it to life.
+pub const REFUSED_FOR: u64 = 25 * 3_600_000;
+/// How long (milliseconds) after its last request a subject's windows are kept.
+const COUNTED_FOR: u64 = 25 * 3_600_000;
+/// The same where there are too many.
+const COUNTED_LEAST: u64 = 60_000;
 
 type ByDigest = DashMap<TokenDigest, Arc<Token>, BuildHasherDefault<First8>>;
 
@@ -38,6 +45,8 @@ pub struct Clients {
     pub issuers: Issuers,
     minted: ByDigest,
     ids: DashMap<Arc<str>, Arc<Token>>,
+    /// How many minted tokens each parent has.
+    children: DashMap<Arc<str>, usize>,
     verified: ByDigest,
     /// Until when (wall clock) each must be remembered.
     revoked: DashMap<Arc<str>, u64>,
@@ -69,7 +78,7 @@ impl Clients {
         }
         let generation = self.generation.load(Acquire);
         let signed = jwt::verify(self, config, text, now_ms)?;
-        let token = self.holder(signed, presented.digest);
+        let token = self.holder(signed, presented.digest, now_ms);
         if !good(&token) {
             return None;
         }
@@ -94,7 +103,9 @@ impl Clients {
         if record.revoked {
             self.revoked.insert(id.clone(), record.ends_at);
             self.minted.remove(&record.digest);
-            self.ids.remove(&id);
+            if let Some((_, token)) = self.ids.remove(&id) {
+                self.leave(&token);
+            }
             self.verified.retain(|_, token| token.id != id);
             return true;
         }
@@ -104,6 +115,7 @@ impl Clients {
             let token = Arc::new(token_of(record));
             self.minted.insert(record.digest, token.clone());
             place.insert(token);
+            *self.children.entry(record.parent.as_str().into()).or_default() += 1;
         }
         false
     }
@@ -117,17 +129,42 @@ impl Clients {
     /// Forgets what has ended.
     pub fn forget_ended(&self, now_ms: u64) {
         self.minted.retain(|_, token| !ended(token, now_ms));
-        self.ids.retain(|_, token| !ended(token, now_ms));
+        self.ids.retain(|_, token| {
+            let stays = !ended(token, now_ms);
+            if !stays {
+                self.leave(token);
+            }
+            stays
+        });
         self.verified.retain(|_, token| !ended(token, now_ms));
-        // Signed forms of others may be accepted for a moment longer than they last.
-        self.revoked.retain(|_, until| until.saturating_add(60_000) > now_ms);
-        self.used.retain(|_, (_, until)| *until > now_ms);
-        self.subjects.retain(|_, counters| Arc::strong_count(counters) > 1);
+        self.revoked.retain(|_, until| until.saturating_add(REFUSED_FOR) > now_ms);
+        self.used.retain(|_, (_, until)| until.saturating_add(REFUSED_FOR) > now_ms);
+        self.forget_subjects(COUNTED_FOR, now_ms);
     }
 
     /// How many minted tokens are known.
     pub fn len(&self) -> usize {
         self.minted.len()
+    }
+
+    /// How many of them `parent` has minted.
+    pub fn children_of(&self, parent: &str) -> usize {
+        self.children.get(parent).map_or(0, |count| *count)
+    }
+
+    fn leave(&self, token: &Token) {
+        let parent = token.client.as_ref().and_then(|client| match &client.above {
+            Above::Parent { id, .. } => Some(id.clone()),
+            Above::Issuer(_) => None,
+        });
+        if let Some(parent) = parent
+            && let Entry::Occupied(mut count) = self.children.entry(parent)
+        {
+            *count.get_mut() = count.get().saturating_sub(1);
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     /// Whether none is.
@@ -147,7 +184,7 @@ impl Clients {
 
     /// The token that a verified text stands for: the minted one's record where there is one, so
     /// that both forms are counted and revoked together.
-    fn holder(&self, signed: jwt::Signed, digest: TokenDigest) -> Arc<Token> {
+    fn holder(&self, signed: jwt::Signed, digest: TokenDigest, now_ms: u64) -> Arc<Token> {
         if let Above::Parent { .. } = signed.client.above
             && let Some(minted) = self.ids.get(&signed.id)
         {
@@ -155,7 +192,7 @@ impl Clients {
         }
         let counters = match &signed.client.above {
             Above::Parent { .. } => Arc::default(),
-            Above::Issuer(_) => self.subject(&signed.id),
+            Above::Issuer(_) => self.subject(&signed.id, now_ms),
         };
         Arc::new(Token {
             name: signed.id.clone(),
@@ -170,11 +207,19 @@ impl Clients {
         })
     }
 
-    fn subject(&self, id: &Arc<str>) -> Arc<Counters> {
+    fn subject(&self, id: &Arc<str>, now_ms: u64) -> Arc<Counters> {
         if self.subjects.len() >= SUBJECTS {
-            self.subjects.retain(|_, counters| Arc::strong_count(counters) > 1);
+            self.forget_subjects(COUNTED_LEAST, now_ms);
         }
         self.subjects.entry(id.clone()).or_default().clone()
+    }
+
+    /// Forgets those that nobody is counted by, and nobody was for so long.
+    fn forget_subjects(&self, after_ms: u64, now_ms: u64) {
+        self.subjects.retain(|_, counters| {
+            let last = counters.last_used_ms.load(Relaxed);
+            Arc::strong_count(counters) > 1 || last.saturating_add(after_ms) > now_ms
+        });
     }
 
     fn remember(&self, digest: TokenDigest, token: &Arc<Token>, generation: u64, now_ms: u64) {

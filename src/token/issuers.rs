@@ -36,6 +36,8 @@ pub struct Source {
     wanted: AtomicBool,
     /// The last attempt failed.
     failing: AtomicBool,
+    /// An attempt is under way.
+    busy: AtomicBool,
     /// Monotonic milliseconds of the last attempt, and one more; 0: none yet.
     tried: AtomicU64,
 }
@@ -56,6 +58,7 @@ impl Issuers {
                 text: parking_lot::Mutex::default(),
                 wanted: AtomicBool::new(false),
                 failing: AtomicBool::new(false),
+                busy: AtomicBool::new(false),
                 tried: AtomicU64::new(0),
             })
         };
@@ -102,7 +105,8 @@ impl Issuers {
         }
     }
 
-    /// The sources to read at `steady_ms`; each is given once, and then rests.
+    /// The sources to read at `steady_ms`; each is given once, and not again before it
+    /// [rests](Source::rest).
     pub fn due(&self, steady_ms: u64) -> Vec<Arc<Source>> {
         let list = self.0.load();
         list.iter().filter(|source| source.is_due(steady_ms)).cloned().collect()
@@ -115,17 +119,24 @@ impl Source {
         let rested = steady_ms.saturating_add(1).saturating_sub(tried);
         let over = |time: Duration| u128::from(rested) >= time.as_millis();
         let empty = self.keys.load().is_empty();
-        let due = tried == 0
-            || match self.jwks {
-                Jwks::File(_) => over(FILE_REFRESH),
-                Jwks::Url(_) if empty || self.wanted.load(Relaxed) => over(COOLDOWN),
-                Jwks::Url(_) => over(REFRESH),
-            };
+        let due = !self.busy.load(Relaxed)
+            && (tried == 0
+                || match self.jwks {
+                    Jwks::File(_) => over(FILE_REFRESH),
+                    Jwks::Url(_) if empty || self.wanted.load(Relaxed) => over(COOLDOWN),
+                    Jwks::Url(_) => over(REFRESH),
+                });
         if due {
+            self.busy.store(true, Relaxed);
             self.wanted.store(false, Relaxed);
             self.tried.store(steady_ms.saturating_add(1), Relaxed);
         }
         due
+    }
+
+    /// The attempt is over.
+    pub fn rest(&self) {
+        self.busy.store(false, Relaxed);
     }
 
     /// Notes how an attempt ended; gives whether the one before had ended otherwise.
@@ -174,6 +185,8 @@ mod tests {
         let first = issuers.due(0);
         assert_eq!(first.len(), 1, "at the start");
         assert!(first[0].take(SET).unwrap());
+        assert!(issuers.due(900_000).is_empty(), "it is still being read");
+        first[0].rest();
         let ask = || {
             for kid in 0..1000 {
                 let kid = kid.to_string();
@@ -188,11 +201,15 @@ mod tests {
         };
         ask();
         assert!(issuers.due(29_999).is_empty(), "not before the cooldown is over");
-        assert_eq!(issuers.due(30_000).len(), 1, "then once");
+        let second = issuers.due(30_000);
+        assert_eq!(second.len(), 1, "then once");
+        second[0].rest();
         assert!(issuers.due(30_001).is_empty(), "nobody asks any more");
         ask();
         assert!(issuers.due(59_999).is_empty());
-        assert_eq!(issuers.due(60_000).len(), 1);
+        let third = issuers.due(60_000);
+        assert_eq!(third.len(), 1);
+        third[0].rest();
         assert!(issuers.due(60_000 + 299_999).is_empty());
         assert_eq!(issuers.due(60_000 + 300_000).len(), 1, "and before it goes stale");
     }

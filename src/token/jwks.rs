@@ -90,7 +90,7 @@ pub fn due(
     asked: bool,
 ) -> Result<Rotation, Invalid> {
     let (ahead, kept) = (millis(AHEAD), millis(KEPT));
-    let newest = keys.iter().max_by_key(|key| key.signs_from);
+    let newest = newest(keys, now_ms);
     let create = match newest {
         None => Some(generate(algorithm, now_ms, now_ms)?),
         // One is waiting already.
@@ -116,11 +116,18 @@ pub fn is_due(
     rotate_every: Duration,
     now_ms: u64,
 ) -> bool {
-    let Some(newest) = keys.iter().max_by_key(|key| key.signs_from) else { return true };
+    let Some(newest) = newest(keys, now_ms) else { return true };
     let old = newest.signs_from.saturating_add(millis(rotate_every)) <= now_ms + millis(AHEAD);
     let waiting = newest.signs_from > now_ms;
     let superseded = newest.signs_from.saturating_add(millis(KEPT)) <= now_ms;
     (!waiting && (old || newest.algorithm != algorithm)) || (superseded && keys.len() > 1)
+}
+
+/// The newest that signs or will soon. One that has longer to wait was made by a clock that was
+/// ahead: it is as good as none.
+fn newest(keys: &[KeyRecord], now_ms: u64) -> Option<&KeyRecord> {
+    let soon = now_ms.saturating_add(2 * millis(AHEAD));
+    keys.iter().filter(|key| key.signs_from <= soon).max_by_key(|key| key.signs_from)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -208,6 +215,15 @@ pub struct Document {
     pub etag: Arc<str>,
 }
 
+/// What came of putting other keys in force.
+#[derive(Debug)]
+pub struct Replaced {
+    /// The `kid`s of those that can't be read.
+    pub unreadable: Vec<String>,
+    /// One that was there is there no more.
+    pub gone: bool,
+}
+
 impl Keys {
     /// None yet.
     pub fn new() -> Self {
@@ -216,9 +232,10 @@ impl Keys {
         keys
     }
 
-    /// Puts `records` in force; gives the `kid`s of those that can't be read.
-    pub fn replace(&self, records: &[KeyRecord]) -> Vec<String> {
-        let (mut keys, mut published, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    /// Puts `records` in force.
+    pub fn replace(&self, records: &[KeyRecord]) -> Replaced {
+        let (mut keys, mut published, mut unreadable) =
+            (Vec::<Held>::new(), Vec::new(), Vec::new());
         for record in records {
             let Some((held, public)) = Held::read(record) else {
                 unreadable.push(record.kid.clone());
@@ -231,8 +248,11 @@ impl Keys {
         let digest = Sha256::digest(&body);
         let etag: String = URL_SAFE_NO_PAD.encode(digest).chars().take(22).collect();
         let document = Document { body: body.into(), etag: format!("\"{etag}\"").into() };
-        self.0.store(Arc::new(Ring { keys, document }));
-        unreadable
+        let new = Arc::new(Ring { keys, document });
+        let old = self.0.swap(new.clone());
+        let stays = |kid: &str| new.keys.iter().any(|key| key.record.kid == kid);
+        let gone = !old.keys.iter().all(|key| stays(&key.record.kid));
+        Replaced { unreadable, gone }
     }
 
     /// Changes the keys that no store holds.
@@ -320,7 +340,7 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let record = generate(algorithm, 0, 0).unwrap();
             let keys = Keys::new();
-            assert!(keys.replace(std::slice::from_ref(&record)).is_empty());
+            assert!(keys.replace(std::slice::from_ref(&record)).unreadable.is_empty());
             let signed = keys.sign(1, |_, _| "a.b".to_owned()).unwrap();
             let signature = signed.strip_prefix("a.b.").unwrap();
             assert!(keys.verifies(&record.kid, algorithm, "a.b", signature), "{algorithm:?}");

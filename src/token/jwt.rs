@@ -77,6 +77,9 @@ pub struct Claims {
     /// With `origins`: programs that send none pass too.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub allow_missing_origin: Option<bool>,
+    /// What it has open ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub end_at_expiry: Option<bool>,
     /// How many connections it opens.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub uses: Option<u32>,
@@ -272,6 +275,7 @@ impl Claims {
             models: self.models,
             origins: self.origins,
             allow_missing_origin: self.allow_missing_origin,
+            end_at_expiry: self.end_at_expiry,
             max_session: seconds.map(|seconds| format!("{seconds}s")),
             ..GrantText::default()
         };

@@ -4,6 +4,8 @@
 //! parent in any dimension ([`narrow`]); what is asked for beyond it is left out, and a dimension in
 //! which nothing is left refuses the whole.
 
+mod gemini;
+mod json;
 pub mod shape;
 
 use super::jwt::{Audience, Claims, Constraints, Realtime};
@@ -115,6 +117,8 @@ pub struct Minted {
 pub enum Refused {
     /// The parent allows nothing of what was asked for.
     Outside(Dimension),
+    /// The parent ends before a token could begin.
+    Ended,
     /// The system failed.
     Fault(Invalid),
 }
@@ -155,6 +159,9 @@ pub fn mint(
         metadata: wish.metadata.as_ref().map(Value::to_string),
         revoked: false,
     };
+    if record.ends_at <= now_ms {
+        return Err(Refused::Ended);
+    }
     Ok(Minted { record, opaque, grant })
 }
 
@@ -174,10 +181,12 @@ pub fn claims(minted: &Minted, wish: &Wish, config: &ClientTokens, now_ms: u64) 
         models: text.models,
         origins: text.origins,
         providers: text.providers,
-        inference: (text.paths.is_some() && minted.record.inference).then_some(true),
+        // Said in any case: who accepts us as an issuer opens other paths where nothing is said.
+        inference: Some(minted.record.inference),
         paths: text.paths,
         methods: text.methods,
         allow_missing_origin: text.allow_missing_origin,
+        end_at_expiry: text.end_at_expiry,
         uses: minted.record.uses,
         constraints: session.map(|seconds| Constraints {
             realtime: Some(Realtime { max_session_duration: Some(seconds) }),

@@ -5,6 +5,8 @@ use super::ticket::KEY_BYTES;
 use crate::values::Invalid;
 use crate::values::grant::GrantText;
 use crate::values::ids::TokenDigest;
+use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// A token's durable record.
@@ -84,11 +86,9 @@ pub struct ClientRecord {
 
 /// A durable store of what is minted and of the keys that sign it. Calls block.
 pub trait ClientStore: Send + Sync {
-    /// Adds a token, durably.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`].
-    fn add_client(&self, record: &ClientRecord) -> Result<(), StoreError>;
+    /// Does what a request waits for, durably, within [`WITHIN`]; what has waited longer is not
+    /// begun, and changes nothing. The answer does not come only if the store's thread is gone.
+    fn request(self: Arc<Self>, change: ClientChange) -> Answer;
     /// What was added or changed behind `seq`, and how far that goes.
     ///
     /// # Errors
@@ -99,11 +99,6 @@ pub trait ClientStore: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Failed`].
     fn revoke_client(&self, id: &str) -> Result<(), StoreError>;
-    /// Takes one of `uses` connections of a token; gives whether one was left.
-    ///
-    /// # Errors
-    /// [`StoreError::Failed`].
-    fn take_use(&self, id: &str, uses: u32, ends_at: u64) -> Result<bool, StoreError>;
     /// Forgets what has ended.
     ///
     /// # Errors
@@ -120,6 +115,28 @@ pub trait ClientStore: Send + Sync {
     /// [`StoreError::Failed`], and whatever `decide` refuses.
     fn rotate(&self, decide: &mut Decide<'_>) -> Result<(), StoreError>;
 }
+
+/// What a request waits for.
+#[derive(Debug)]
+pub enum ClientChange {
+    /// Add a token.
+    Add(Box<ClientRecord>),
+    /// Take one of a token's connections; the answer says whether one was left.
+    Use {
+        /// The token's id.
+        id: Arc<str>,
+        /// How many it has in all.
+        uses: u32,
+        /// When it ends (wall clock, milliseconds).
+        ends_at: u64,
+    },
+}
+
+/// How a change ended.
+pub type Answer = tokio::sync::oneshot::Receiver<Result<bool, StoreError>>;
+
+/// How long a change may wait before it is begun.
+pub const WITHIN: Duration = Duration::from_millis(250);
 
 /// What becomes of the keys there are.
 pub type Decide<'a> = dyn FnMut(&[KeyRecord]) -> Result<Rotation, Invalid> + 'a;

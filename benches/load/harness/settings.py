@@ -33,6 +33,7 @@ ALL_TARGETS = (
     "nginx",
     "nginx-auth",
     "nginx-auth-reconnect",
+    "nginx-auth-stock",
     "keygate",
     "keygate-jwt",
 )

@@ -1,49 +1,65 @@
 //! Client tokens and signing keys in SQL.
 
-use super::connection::failed;
+use super::connection::{Refused, failed};
+use super::queue::Queue;
 use super::record::integer;
 use super::{Sqlite, row};
 use crate::config::client::Algorithm;
+use crate::token::client::REFUSED_FOR;
 use crate::token::jwks::KeyRecord;
-use crate::token::store::{ClientRecord, ClientStore, Decide, StoreError};
+use crate::token::store::{Answer, ClientChange, ClientRecord, ClientStore, Decide, StoreError};
 use crate::values::ids::TokenDigest;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const COLUMNS: &str = "seq, id, parent, sha256, name, created_at, starts_until, ends_at, uses,
     inference, grant_json, metadata_json, revoked, parent_sha256";
 
+/// Carries out what a request waits for; gives whether it could have what it asked for.
+pub(super) fn carry_out(tx: &Transaction<'_>, change: &ClientChange) -> Result<bool, Refused> {
+    match change {
+        ClientChange::Add(record) => add(tx, record).map(|()| true),
+        ClientChange::Use { id, uses, ends_at } => {
+            const SQL: &str = "INSERT INTO client_uses (id, used, ends_at) VALUES (?1, 1, ?3)
+                ON CONFLICT (id) DO UPDATE SET used = used + 1 WHERE used < ?2";
+            let values = params![&**id, uses, integer(*ends_at)];
+            let taken = tx.prepare_cached(SQL)?.execute(values)?;
+            Ok(taken == 1 && *uses > 0)
+        }
+    }
+}
+
+fn add(tx: &Transaction<'_>, record: &ClientRecord) -> Result<(), Refused> {
+    const SQL: &str = "INSERT INTO client_tokens (id, parent, sha256, name, created_at,
+        starts_until, ends_at, uses, inference, grant_json, metadata_json, revoked, parent_sha256)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    let unreadable = || Refused::Because("a grant that can't be read is not stored".to_owned());
+    let grant = record.grant.as_ref().map_err(|_| unreadable())?;
+    let grant = super::record::json(grant).map_err(|e| Refused::Because(e.to_string()))?;
+    let values = params![
+        record.id,
+        record.parent,
+        record.digest.0.as_slice(),
+        record.name,
+        integer(record.created_at),
+        integer(record.starts_until),
+        integer(record.ends_at),
+        record.uses,
+        record.inference,
+        grant,
+        record.metadata,
+        record.revoked,
+        record.parent_digest.0.as_slice(),
+    ];
+    tx.prepare_cached(SQL)?.execute(values)?;
+    Ok(())
+}
+
 impl ClientStore for Sqlite {
-    fn add_client(&self, record: &ClientRecord) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO client_tokens (id, parent, sha256, name, created_at,
-            starts_until, ends_at, uses, inference, grant_json, metadata_json, revoked,
-            parent_sha256)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-        let Ok(grant) = &record.grant else {
-            return Err(StoreError::Failed("a grant that can't be read is not stored".into()));
-        };
-        let grant = super::record::json(grant)?;
-        self.write(|tx| {
-            let values = params![
-                record.id,
-                record.parent,
-                record.digest.0.as_slice(),
-                record.name,
-                integer(record.created_at),
-                integer(record.starts_until),
-                integer(record.ends_at),
-                record.uses,
-                record.inference,
-                grant,
-                record.metadata,
-                record.revoked,
-                record.parent_digest.0.as_slice(),
-            ];
-            tx.prepare_cached(SQL)
-                .and_then(|mut statement| statement.execute(values))
-                .map_err(|e| failed(&self.path, &e))?;
-            Ok(())
-        })
+    fn request(self: Arc<Self>, change: ClientChange) -> Answer {
+        let queue = self.requests.get_or_init(|| Queue::of(&self));
+        queue.push(change)
     }
 
     fn clients_since(&self, seq: i64) -> Result<(i64, Vec<ClientRecord>), StoreError> {
@@ -84,26 +100,15 @@ impl ClientStore for Sqlite {
         })
     }
 
-    fn take_use(&self, id: &str, uses: u32, ends_at: u64) -> Result<bool, StoreError> {
-        const SQL: &str = "INSERT INTO client_uses (id, used, ends_at) VALUES (?1, 1, ?3)
-            ON CONFLICT (id) DO UPDATE SET used = used + 1 WHERE used < ?2";
-        self.write(|tx| {
-            let taken = tx
-                .prepare_cached(SQL)
-                .and_then(|mut statement| statement.execute(params![id, uses, integer(ends_at)]))
-                .map_err(|e| failed(&self.path, &e))?;
-            Ok(taken == 1 && uses > 0)
-        })
-    }
-
     fn forget_ended(&self, now_ms: u64) -> Result<(), StoreError> {
         self.write(|tx| {
-            for sql in [
-                "DELETE FROM client_tokens WHERE ends_at < ?1",
-                "DELETE FROM client_uses WHERE ends_at < ?1",
+            for (sql, after) in [
+                ("DELETE FROM client_tokens WHERE ends_at < ?1 AND revoked = 0", 60_000),
+                ("DELETE FROM client_tokens WHERE ends_at < ?1", REFUSED_FOR),
+                ("DELETE FROM client_uses WHERE ends_at < ?1", REFUSED_FOR),
             ] {
                 tx.prepare_cached(sql)
-                    .and_then(|mut s| s.execute([integer(now_ms.saturating_sub(60_000))]))
+                    .and_then(|mut s| s.execute([integer(now_ms.saturating_sub(after))]))
                     .map_err(|e| failed(&self.path, &e))?;
             }
             Ok(())

@@ -4,11 +4,13 @@
 //! number of processes may have the file open (WAL). When another file takes its place, the store
 //! follows; when it is gone, the store fails rather than write where nobody will look.
 //! [`connection`] opens, [`mod@file`] sees to owners and modes, [`schema`] to the tables; [`record`]
-//! holds what is asked of a store, [`row`] reads what it answers.
+//! holds what is asked of a store, [`row`] reads what it answers; [`queue`] writes what requests
+//! wait for, many in one transaction.
 
 mod client;
 mod connection;
 mod file;
+mod queue;
 mod record;
 mod row;
 mod schema;
@@ -18,16 +20,27 @@ mod tests;
 pub use row::Unreadable;
 
 use crate::token::store::{Change, Record, StoreError};
-use connection::{Opened, failed};
+use connection::{Opened, PATIENCE, failed};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicI64,
+    Ordering::{AcqRel, Acquire},
+};
+use std::time::Duration;
 
-/// An SQLite store. Calls from several threads wait for each other.
+/// An SQLite store. Readers wait for readers and writers for writers, never one for the other:
+/// whoever holds the file locked must not keep a revocation from being seen.
 pub struct Sqlite {
     path: PathBuf,
-    opened: Mutex<Opened>,
+    writing: Mutex<Opened>,
+    reading: Mutex<Option<Opened>>,
+    /// How often another file was found in the place of the one before.
+    replaced: AtomicI64,
+    requests: OnceLock<queue::Queue>,
     reported: Mutex<HashSet<String>>,
 }
 
@@ -54,7 +67,14 @@ impl Sqlite {
         file::warn_of_mode(&path);
         let opened = Opened::at(&path)?;
         file::adopt(&path);
-        Ok(Self { path, opened: Mutex::new(opened), reported: Mutex::default() })
+        Ok(Self {
+            path,
+            writing: Mutex::new(opened),
+            reading: Mutex::new(None),
+            replaced: AtomicI64::new(0),
+            requests: OnceLock::new(),
+            reported: Mutex::default(),
+        })
     }
 
     /// Everything in the store.
@@ -96,15 +116,26 @@ impl Sqlite {
         })
     }
 
+    /// Differs after another file has taken the place of the one that was read before.
+    pub fn incarnation(&self) -> i64 {
+        self.replaced.load(Acquire)
+    }
+
+    /// Reads.
     fn with<T, E: From<StoreError>>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut opened = self.opened.lock();
-        if file::identity(&self.path)? != opened.file {
-            *opened = Opened::at(&self.path)?;
-        }
-        work(&mut opened.connection)
+        let mut place = self.reading.lock();
+        let opened = match place.take() {
+            Some(opened) if file::identity(&self.path)? == opened.file => opened,
+            Some(_) => {
+                self.replaced.fetch_add(1, AcqRel);
+                Opened::at(&self.path)?
+            }
+            None => Opened::at(&self.path)?,
+        };
+        work(&mut place.insert(opened).connection)
     }
 
     /// One transaction; it has taken the write lock before it reads, so it can't be overtaken.
@@ -112,14 +143,26 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.write_within(PATIENCE, work)
+    }
+
+    /// The same; others may hold the file locked for so long.
+    fn write_within<T, E: From<StoreError>>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let sql = |e: rusqlite::Error| failed(&self.path, &e);
-        self.with(|connection| {
-            let tx = connection
-                .transaction_with_behavior(TransactionBehavior::Immediate)
-                .map_err(sql)?;
-            let outcome = work(&tx)?;
-            tx.commit().map_err(sql)?;
-            Ok(outcome)
-        })
+        let mut opened = self.writing.lock();
+        if file::identity(&self.path)? != opened.file {
+            *opened = Opened::at(&self.path)?;
+        }
+        let connection = &mut opened.connection;
+        connection.busy_timeout(patience).map_err(sql)?;
+        let tx =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+        let outcome = work(&tx)?;
+        tx.commit().map_err(sql)?;
+        Ok(outcome)
     }
 }

@@ -3,16 +3,18 @@
 //! What is not known is refused where it could be a misspelt restriction; a restriction that is
 //! null or empty is an error, never "unrestricted".
 
+use super::json;
 use crate::config::client::ClientTokens;
 use crate::values::grant::{Grant, GrantText, MAX_ORIGINS};
-use crate::values::timestamp;
 use serde_json::{Map, Value};
 
 /// Entries of a list that a request may bring.
 const MOST: usize = MAX_ORIGINS;
 /// Bytes of metadata.
 const METADATA: usize = 1 << 10;
-const SECOND: u64 = 1_000;
+/// Bytes of a grant, as it is stored.
+const LONGEST_GRANT: usize = 4 << 10;
+pub(super) const SECOND: u64 = 1_000;
 
 /// Who asks how, and wants its answer so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,10 +90,10 @@ fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-struct Reader {
+pub(super) struct Reader {
     problems: Vec<Field>,
-    now_ms: u64,
-    max_ms: u64,
+    pub(super) now_ms: u64,
+    pub(super) max_ms: u64,
 }
 
 impl Reader {
@@ -202,7 +204,7 @@ impl Reader {
     }
 
     fn expires_after(&mut self, value: &Value) -> u64 {
-        let anchor = value.get("anchor").and_then(Value::as_str);
+        let anchor = value.get("anchor");
         if anchor.is_some_and(|anchor| anchor != "created_at") || !value.is_object() {
             self.wrong(&["expires_after", "anchor"], "value_error", "write created_at");
         }
@@ -215,66 +217,12 @@ impl Reader {
         }
     }
 
-    fn gemini(&mut self, body: &[u8]) -> Wish {
-        let map = self.object(body);
-        let uses = match map.get("uses") {
-            None | Some(Value::Null) => Some(1),
-            Some(value) => match value.as_u64().and_then(|uses| u32::try_from(uses).ok()) {
-                Some(uses @ 1..) => Some(uses),
-                _ => {
-                    self.wrong(&["uses"], "value_error", "write a number from 1");
-                    None
-                }
-            },
-        };
-        let ends_at = self.instant(&map, "expireTime", 30 * 60 * SECOND);
-        let starts_until = self.instant(&map, "newSessionExpireTime", 60 * SECOND).min(ends_at);
-        let setup = map.get("bidiGenerateContentSetup").filter(|setup| !setup.is_null());
-        let setup = setup.map(|setup| setup.get("setup").unwrap_or(setup));
-        let models = match setup.and_then(|setup| setup.get("model")) {
-            None => None,
-            Some(Value::String(model)) if !model.contains('*') => Some(vec![model.clone()]),
-            Some(_) => {
-                let place = &["bidiGenerateContentSetup", "model"];
-                self.wrong(place, "type_error", "write a model's name");
-                None
-            }
-        };
-        if setup.is_some_and(|setup| !setup.is_object()) {
-            self.wrong(&["bidiGenerateContentSetup"], "type_error", "write an object");
-        }
-        let grant = self.grant(&GrantText { models, ..GrantText::default() });
-        Wish { grant, starts_until, ends_at, uses, ..Wish::default() }
-    }
-
-    fn instant(&mut self, map: &Map<String, Value>, name: &str, default_ms: u64) -> u64 {
-        let earliest = self.now_ms;
-        let latest = earliest.saturating_add(self.max_ms);
-        let at = match map.get(name) {
-            None | Some(Value::Null) => {
-                return earliest.saturating_add(default_ms.min(self.max_ms));
-            }
-            Some(value) => value.as_str().and_then(|text| timestamp::parse(text).ok()),
-        };
-        match at {
-            Some(at) if at > earliest && at <= latest => at,
-            Some(_) => {
-                self.wrong(&[name], "value_error", "it must lie ahead, and within max_ttl");
-                0
-            }
-            None => {
-                self.wrong(&[name], "type_error", "write an instant such as 2099-01-01T00:00:00Z");
-                0
-            }
-        }
-    }
-
     /// No body, `null` and `{}` are the same.
-    fn object(&mut self, body: &[u8]) -> Map<String, Value> {
+    pub(super) fn object(&mut self, body: &[u8]) -> Map<String, Value> {
         if body.trim_ascii().is_empty() {
             return Map::new();
         }
-        match serde_json::from_slice(body) {
+        match json::read(body) {
             Ok(Value::Object(map)) => map,
             Ok(Value::Null) => Map::new(),
             Ok(_) => {
@@ -282,7 +230,8 @@ impl Reader {
                 Map::new()
             }
             Err(_) => {
-                self.wrong(&[], "json_invalid", "this is no JSON");
+                let why = "this is no JSON, or a member of it stands twice";
+                self.wrong(&[], "json_invalid", why);
                 Map::new()
             }
         }
@@ -353,7 +302,11 @@ impl Reader {
         read
     }
 
-    fn grant(&mut self, text: &GrantText) -> Grant {
+    pub(super) fn grant(&mut self, text: &GrantText) -> Grant {
+        if serde_json::to_string(text).is_ok_and(|text| text.len() > LONGEST_GRANT) {
+            self.wrong(&[], "value_error", "what it asks for is longer than 4 KiB: ask for less");
+            return Grant::default();
+        }
         match text.read() {
             Ok(grant) => grant,
             Err(found) => {
@@ -374,7 +327,7 @@ impl Reader {
         }
     }
 
-    fn wrong(&mut self, place: &[&str], kind: &'static str, msg: &str) {
+    pub(super) fn wrong(&mut self, place: &[&str], kind: &'static str, msg: &str) {
         let names = place.iter().map(|name| Value::from(*name));
         let loc = std::iter::once("body".into()).chain(names).collect();
         self.problems.push(Field { loc, msg: msg.to_owned(), kind });

@@ -89,7 +89,7 @@ fn a_full_disk_refuses_what_does_not_fit_and_keeps_what_was_acknowledged() {
     let t = Temporary::new();
     let pages: i64 = t.raw().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     let limit = |pages: i64| {
-        let opened = t.store.opened.lock();
+        let opened = t.store.writing.lock();
         opened
             .connection
             .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
