@@ -37,6 +37,8 @@ mod matrix;
 #[cfg(test)]
 mod mint;
 #[cfg(test)]
+mod mint_abuse;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod service;
