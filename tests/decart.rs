@@ -147,7 +147,8 @@ async fn refusals_say_in_detail_what_is_wrong() {
     let denied = ask(&setup, "one_model", "POST", "/v1/jobs/lucy-2.1").await;
     denied.assert_denied(403, "model_not_allowed");
     assert_eq!(denied.json(), json!({"detail": "the token may not use this model"}));
-    let nobody = setup.request("POST", "/decart/v1/jobs/lucy-2.1").header("x-api-key", "ptk_nobody");
+    let nobody =
+        setup.request("POST", "/decart/v1/jobs/lucy-2.1").header("x-api-key", "ptk_nobody");
     let denied = nobody.json("{}").send().await;
     denied.assert_denied(401, "token_invalid");
     assert!(denied.json()["detail"].is_string(), "{}", denied.text());
@@ -191,9 +192,8 @@ async fn client_tokens_open_sessions_and_submit_and_see_nobodys_jobs() {
             let token = minted[form].as_str().expect("both forms");
             canary::adopt_token(token);
             setup.upstream.answer(Answer::json(200, r#"{"job_id":"job_1","status":"pending"}"#));
-            let as_client = async |method: &str, path: &str| {
-                keyed(&setup, token, method, path).send().await
-            };
+            let as_client =
+                async |method: &str, path: &str| keyed(&setup, token, method, path).send().await;
             as_client("POST", "/v1/jobs/lucy-2.5").await.assert_status(200);
             let status = as_client("GET", "/v1/jobs/job_1").await;
             status.assert_denied(403, "path_not_allowed");
