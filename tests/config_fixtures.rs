@@ -146,8 +146,9 @@ fn the_file_that_is_shipped_is_valid_as_it_stands() {
 fn every_example_is_accepted_and_leaves_open_only_what_it_says() {
     let examples = fixtures("../../conf/examples");
     let names: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
-    for name in ["browser-app.yaml", "ci.yaml", "load-balancer.yaml", "model-server.yaml"] {
-        assert!(names.contains(&name), "{name} is missing: {names:?}");
+    let tasks = ["browser-app", "ci", "load-balancer", "model-server", "voice-app"];
+    for name in tasks.map(|task| format!("{task}.yaml")) {
+        assert!(names.contains(&&*name), "{name} is missing: {names:?}");
     }
     let readme = read("docs/configuration.md");
     for (name, text) in &examples {

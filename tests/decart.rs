@@ -215,3 +215,68 @@ async fn client_tokens_open_sessions_and_submit_and_see_nobodys_jobs() {
         assert!(!seen.target.contains("client/tokens"), "keygate mints by itself");
     }
 }
+
+/// `conf/examples/voice-app.yaml` with this test's addresses, keys and token.
+fn voice_app() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/examples/voice-app.yaml");
+    let mut text = std::fs::read_to_string(path).expect("the example is there");
+    for (theirs, ours) in [
+        ("0.0.0.0:443", "127.0.0.1:0"),
+        ("    tls: { cert: /etc/keygate/cert.pem, key: /etc/keygate/key.pem }\n", ""),
+        ("127.0.0.1:9090", "127.0.0.1:0"),
+        ("/var/lib/keygate", "$DIR"),
+        ("/var/log/keygate", "$DIR"),
+        ("server_names: [gateway.example.com]", "server_names: [127.0.0.1]"),
+        ("keys: [{ credential: openai-key }]", "url: $UPSTREAM, keys: [{ file: $KEY(openai) }]"),
+        ("keys: [{ credential: decart-key }]", "url: $UPSTREAM, keys: [{ file: $KEY(decart) }]"),
+    ] {
+        assert_eq!(text.matches(theirs).count(), 1, "{theirs} is there once");
+        text = text.replace(theirs, ours);
+    }
+    text + "tokens: [{ name: app, sha256: $SHA(app), policy: voice, may_mint: true }]\n"
+}
+
+#[tokio::test]
+async fn the_voice_apps_example_opens_its_sessions_and_nothing_else() {
+    let setup = Setup::with(&voice_app()).await;
+    let ask = async |path: &str, body: &str| {
+        let request = setup.request("POST", path).bearer(setup.token("app")).json(body);
+        let answer = request.send().await;
+        answer.assert_status(200);
+        answer.json()
+    };
+    let body = r#"{"session":{"type":"realtime","model":"gpt-realtime-mini"}}"#;
+    let secret = ask("/v1/realtime/client_secrets", body).await;
+    let secret = secret["value"].as_str().expect("a token").to_owned();
+    let body = r#"{"allowedModels":["lucy-2.5"],"allowedOrigins":["https://app.example.com"]}"#;
+    let minted = ask("/decart/v1/client/tokens", body).await;
+    let minted = minted["apiKey"].as_str().expect("a token").to_owned();
+    for token in [&secret, &minted] {
+        canary::adopt_token(token);
+    }
+
+    setup.upstream.answer(Answer::websocket());
+    let (page, other) = ("https://app.example.com", "https://evil.example.com");
+    let offer = format!("openai-insecure-api-key.{secret}");
+    let voice = "/v1/realtime?model=gpt-realtime-mini".to_owned();
+    let video = format!("/decart/v1/stream?api_key={minted}&model=lucy-2.5");
+    for (target, protocols) in [(&voice, vec!["realtime", &*offer]), (&video, vec![])] {
+        let open = async |target: &str, origin| {
+            ws::connect(setup.addr(), target, &[("Origin", origin)], &protocols).await
+        };
+        let (mut socket, _) = open(target, page).await.expect("it opens");
+        socket.say("{}").await;
+        assert_eq!(socket.hear().await, "{}", "{target}");
+        let foreign = open(target, other).await.expect_err("a foreign page");
+        foreign.assert_denied(403, "origin_not_allowed");
+        let (head, _) = target.split_once("model=").expect("it names one");
+        let model = open(&format!("{head}model=another"), page).await.expect_err("another model");
+        model.assert_denied(403, "model_not_allowed");
+    }
+    let without = ws::connect(setup.addr(), &video, &[], &[]).await.expect_err("no page");
+    without.assert_denied(403, "origin_not_allowed");
+    let chat = setup.request("POST", "/v1/chat/completions").bearer(&secret).origin(page);
+    let body = r#"{"model":"gpt-realtime-mini"}"#;
+    chat.json(body).send().await.assert_denied(403, "path_not_allowed");
+    assert_eq!(setup.upstream.received().len(), 2, "the two sessions");
+}

@@ -62,7 +62,11 @@ impl Rig {
         let gone = Refusing::reserve();
         let (key, wrong) = (canary::key("decart"), canary::key("decart-wrong"));
         let right = key.clone();
-        upstream.answer_with(move |request| answer(request, &right));
+        // What is said goes to every connection: none may become a later session's.
+        upstream.answer_with(move |request| match is_session(request, &right) {
+            true => Answer::websocket().quiet(),
+            false => answer(request, &right).close(),
+        });
         drops.answer(Answer::reset());
 
         let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
@@ -140,19 +144,17 @@ impl Rig {
     }
 }
 
+fn is_session(request: &Received, key: &str) -> bool {
+    let key = format!("api_key={key}");
+    request.target.starts_with("/v1/stream?") && request.target.contains(&key)
+}
+
 /// What Decart answers over HTTP; to a wrong key that it is wrong.
 fn answer(request: &Received, key: &str) -> Answer {
-    let stream = request.target.starts_with("/v1/stream?");
-    let known = if stream {
-        request.target.contains(&format!("api_key={key}"))
-    } else {
-        request.header("x-api-key") == Some(key)
-    };
-    if !known {
+    if request.header("x-api-key") != Some(key) {
         return Answer::json(401, json!({"detail": "Invalid API key"}));
     }
     match (request.method.as_str(), request.target.as_str()) {
-        _ if stream => Answer::websocket().quiet(),
         ("POST", target) if target.starts_with("/v1/generate/") => {
             Answer::body(200, "image/png", "an image")
         }
@@ -364,7 +366,7 @@ async fn refused(client: Refused) {
     let rig = Rig::start().await;
     let got = rig.run(client.environment, client.script, "http").await;
     let version = client.environment.version(client.package);
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
     let mut cells = vec![version.clone()];
     for (case, status, message, denial) in REFUSALS {
         let got = &got[case];
@@ -378,7 +380,7 @@ async fn refused(client: Refused) {
         assert_eq!(got["status"], status, "{}, {case}: {got}", client.name);
         let said = got["message"].as_str().unwrap_or_default();
         assert!(said.contains(message), "{}, {case}: {said} says {message}", client.name);
-        *counts.entry((denial, "http")).or_default() += 1;
+        *counts.entry((denial, false)).or_default() += 1;
         if cells.len() < 10 && !matches!(case, "submit" | "status") {
             cells.push(format!("`{class}`"));
         }
@@ -392,7 +394,7 @@ async fn refused(client: Refused) {
     let mut cells = vec![version];
     for (case, status, denial) in SESSIONS {
         let (cell, tries) = session_cell(&client, &got[format!("session, {case}")], status);
-        counts.insert((denial, "websocket"), tries);
+        counts.insert((denial, true), tries);
         cells.push(cell);
     }
     assert_counts(&rig, &counts).await;
@@ -405,7 +407,6 @@ async fn refused(client: Refused) {
 /// What the table says of a refused session, and how often it was asked for.
 #[track_caller]
 fn session_cell(client: &Refused, got: &Value, status: u64) -> (String, usize) {
-    let said = got["message"].as_str().unwrap_or_default();
     let [before, after] = client.session;
     let class = if status == 1009 { after } else { before };
     assert_eq!(got["class"], class, "{}, {status}: {got}", client.name);
@@ -416,7 +417,7 @@ fn session_cell(client: &Refused, got: &Value, status: u64) -> (String, usize) {
         assert_eq!(got["status"], status, "{}: {got}", client.name);
     }
     // It looks for the number in all of its text, in which the address stands, too.
-    let is_final = client.tells && said.contains("401");
+    let is_final = got["final"] == true;
     let tries = if is_final { 1 } else { client.tries };
     let cell = match client.tells && status == 401 {
         true => format!("`{class}`"),
@@ -425,14 +426,16 @@ fn session_cell(client: &Refused, got: &Value, status: u64) -> (String, usize) {
     (cell, tries)
 }
 
-/// The access log must come to have exactly so many denials of each sort.
-async fn assert_counts(rig: &Rig, expected: &BTreeMap<(&str, &str), usize>) {
+/// The access log must come to have exactly so many of each denial, outside of sessions and in them.
+async fn assert_counts(rig: &Rig, expected: &BTreeMap<(&str, bool), usize>) {
     let least = expected.values().sum();
     let mut log = Vec::new();
     for _ in 0..500 {
         log = rig::log(rig.dir.path(), least).await;
-        let count = |(denial, transport): &(&str, &str)| {
-            log.iter().filter(|l| l["denial"] == *denial && l["transport"] == *transport).count()
+        let of_session =
+            |line: &Value| line["path"].as_str().is_some_and(|path| path.ends_with("/v1/stream"));
+        let count = |(denial, session): &(&str, bool)| {
+            log.iter().filter(|l| l["denial"] == *denial && of_session(l) == *session).count()
         };
         if expected.iter().all(|(sort, times)| count(sort) == *times) {
             return;

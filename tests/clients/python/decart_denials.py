@@ -1,7 +1,8 @@
 """What keygate's refusals become in Decart's library: the exceptions to expect and to handle.
 
 Over HTTP the library never retries. A realtime session that is refused is tried five times in all,
-unless the refusal is a 401; here without the pauses between the tries.
+unless the refusal is a 401; here without the pauses between the tries. Its error then holds the
+session's address, and the log of the library does: whoever keeps either keeps the token in it.
 
 Environment: KEYGATE_URL, KEYGATE_TOKENS (JSON: what each token of the cases below is).
 Prints one line of JSON: by case, the exception's class, the status it tells and its message.
@@ -9,6 +10,7 @@ Prints one line of JSON: by case, the exception's class, the status it tells and
 
 import asyncio
 import json
+import logging
 import os
 import re
 import sys
@@ -45,6 +47,7 @@ async def at_once(_seconds):
 
 
 LiveKitManager.connect.retry.sleep = at_once
+logging.disable()
 
 
 def connect(token, provider="decart"):
@@ -143,7 +146,9 @@ async def main():
             results[case] = {
                 "class": type(error).__name__,
                 "status": int(told[1]) if told else None,
-                "message": str(error),
+                # What the library goes by, wherever in the text it is.
+                "final": "401" in str(error),
+                "message": re.sub("api_key=[^&]*", "api_key=", str(error)),
             }
     print(json.dumps(results))
 
