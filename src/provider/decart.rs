@@ -27,7 +27,8 @@ pub(super) static API: Api = Api {
     upload: |path| path.is_at_or_below("/v1/files") || path.is_at_or_below(JOBS),
 };
 
-const STREAM: &str = "/v1/stream";
+/// Where sessions are; the second is of older SDKs.
+const STREAMS: [&str; 2] = ["/v1/stream", "/v1/avatar-live/stream"];
 const GENERATE: &str = "/v1/generate";
 const JOBS: &str = "/v1/jobs";
 /// Answers with a LiveKit token for whichever room is named.
@@ -42,7 +43,7 @@ fn class(method: &Method, path: &Path<'_>) -> Class {
     }
     let submitted = || model(method, path).is_some_and(|model| !model.contains('/'));
     match path.trimmed() {
-        STREAM if method == Method::GET => Class::Inference,
+        stream if method == Method::GET && STREAMS.contains(&stream) => Class::Inference,
         _ if method == Method::POST && submitted() => Class::Inference,
         // Jobs and files of everybody behind the key.
         _ => Class::Stateful,
@@ -56,7 +57,7 @@ fn model<'a>(method: &Method, path: &Path<'a>) -> Option<&'a str> {
 }
 
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
-    if path.trimmed() == STREAM {
+    if STREAMS.contains(&path.trimmed()) {
         return ModelPlaces { query: Some("model"), expected: true, ..ModelPlaces::NONE };
     }
     model(method, path).map_or(ModelPlaces::NONE, |model| ModelPlaces::in_path(model.into()))
@@ -79,7 +80,12 @@ mod tests {
         for path in ["/v1/generate/lucy-image-2", "/v1/jobs/lucy-2.5", "/v1/jobs/lucy-2.5/"] {
             assert_eq!(of(Method::POST, path), Class::Inference, "{path}");
         }
-        assert_eq!(of(Method::GET, "/v1/stream"), Class::Inference);
+        for path in ["/v1/stream", "/v1/avatar-live/stream"] {
+            assert_eq!(of(Method::GET, path), Class::Inference, "{path}");
+            let named = Path::new(path);
+            let places = models(&Method::GET, &named);
+            assert_eq!((places.query, places.expected), (Some("model"), true), "{path}");
+        }
         for path in ["/v1/jobs", "/v1/jobs/job_1", "/v1/jobs/job_1/content", "/v1/files/file_1"] {
             assert_eq!(of(Method::GET, path), Class::Stateful, "{path}");
         }
@@ -107,9 +113,6 @@ mod tests {
         // Not known: it may be a submission as well as anything else.
         assert_eq!(named(Method::POST, "/v1/jobs/a/b").as_deref(), Some("a/b"));
         assert_eq!(named(Method::PUT, "/v1/jobs/a").as_deref(), Some("a"));
-        let stream = Path::new("/v1/stream");
-        let places = models(&Method::GET, &stream);
-        assert_eq!((places.query, places.expected), (Some("model"), true));
     }
 
     #[test]
