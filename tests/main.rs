@@ -13,6 +13,8 @@ mod config_fixtures;
 #[cfg(test)]
 mod cut;
 #[cfg(test)]
+mod decart;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod denial;

@@ -15,8 +15,10 @@ pub(super) enum Environment {
 
 pub(super) const PYTHON: Environment = Environment::Python("current");
 pub(super) const PYTHON_PREVIOUS: Environment = Environment::Python("previous");
+pub(super) const PYTHON_DECART: Environment = Environment::Python("decart");
 pub(super) const NODE: Environment = Environment::Node("current");
 pub(super) const NODE_PREVIOUS: Environment = Environment::Node("previous");
+pub(super) const NODE_DECART: Environment = Environment::Node("decart");
 
 impl Environment {
     /// The command that runs `script`, but for its arguments.
