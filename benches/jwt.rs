@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             allow_missing_origin: None,
             uses: None,
             constraints: None,
+            end_at_expiry: None,
             metadata: None,
         };
         let token = jwt::sign(&clients, &claims, now_ms).ok_or("no key signs")?;

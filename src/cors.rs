@@ -99,7 +99,7 @@ pub fn response(
         Some(Kind::OpenAi) => &EXPOSED_OPENAI,
         Some(Kind::Anthropic) => &EXPOSED_ANTHROPIC,
         Some(Kind::Gemini) => &EXPOSED_GEMINI,
-        Some(Kind::Generic) | None => &EXPOSED,
+        Some(Kind::Decart | Kind::Generic) | None => &EXPOSED,
     };
     set(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
     if credentials {

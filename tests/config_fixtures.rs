@@ -99,7 +99,6 @@ fn the_whole_format_is_read_and_exactly_what_comes_later_is_refused() {
         [
             "providers.openai.keys[1]",
             "providers.openai.egress",
-            "providers.decart.kind",
             "providers.streams.kind",
             "policies.browser.token_rate",
             "policies.browser.budget",
@@ -129,6 +128,7 @@ fn what_is_not_in_effect_needs_no_secret() {
             "OPENAI_API_KEY",
             "anthropic-key",
             "GEMINI_API_KEY",
+            "DECART_API_KEY",
             "INTERNAL_KEY"
         ]
     );
@@ -146,8 +146,9 @@ fn the_file_that_is_shipped_is_valid_as_it_stands() {
 fn every_example_is_accepted_and_leaves_open_only_what_it_says() {
     let examples = fixtures("../../conf/examples");
     let names: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
-    for name in ["browser-app.yaml", "ci.yaml", "load-balancer.yaml", "model-server.yaml"] {
-        assert!(names.contains(&name), "{name} is missing: {names:?}");
+    let tasks = ["browser-app", "ci", "load-balancer", "model-server", "voice-app"];
+    for name in tasks.map(|task| format!("{task}.yaml")) {
+        assert!(names.contains(&&*name), "{name} is missing: {names:?}");
     }
     let readme = read("docs/configuration.md");
     for (name, text) in &examples {
@@ -187,7 +188,7 @@ fn what_is_commented_out_in_the_shipped_file_is_the_format_of_what_comes_later()
         })
         .collect();
     let problems = parse(&text).unwrap_err().0;
-    assert!(problems.len() >= 8, "sections were found: {problems:?}");
+    assert!(problems.len() >= 7, "sections were found: {problems:?}");
     for problem in problems {
         assert!(problem.message.starts_with("not in effect yet"), "{problem}");
     }
@@ -254,6 +255,36 @@ fn what_is_written_is_what_it_means() {
     assert_eq!(browser.rate_limit.unwrap().requests, 20);
     assert_eq!(config.tokens.len(), 2);
     assert!(config.tokens[1].disabled && config.tokens[1].policy.is_none());
+}
+
+#[test]
+fn a_vendors_url_may_be_left_out_and_another_one_counts() {
+    let config = parse(
+        "listen: [{ address: 127.0.0.1:0 }]
+providers:
+  openai: { kind: openai, keys: [{ env: A }] }
+  anthropic: { kind: anthropic, keys: [{ env: A }] }
+  gemini: { kind: gemini, keys: [{ env: A }] }
+  decart: { kind: decart, keys: [{ env: A }] }
+  other: { kind: decart, url: 'http://127.0.0.1:1/base', keys: [{ env: A }] }",
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let urls: Vec<_> = config.providers.iter().map(|p| (p.url.tls, &*p.url.authority)).collect();
+    assert_eq!(
+        urls,
+        [
+            (true, "api.openai.com"),
+            (true, "api.anthropic.com"),
+            (true, "generativelanguage.googleapis.com"),
+            (true, "api.decart.ai"),
+            (false, "127.0.0.1:1"),
+        ]
+    );
+    assert_eq!(config.providers[3].kind, Kind::Decart);
+    assert!(
+        config.providers[3].routes.is_none(),
+        "two of the kind get along: neither has bare paths"
+    );
 }
 
 /// Valid files say in `# review: LINE` comments what `check` tells about them.

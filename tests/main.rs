@@ -13,6 +13,8 @@ mod config_fixtures;
 #[cfg(test)]
 mod cut;
 #[cfg(test)]
+mod decart;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod denial;
@@ -42,6 +44,8 @@ mod limit;
 mod matrix;
 #[cfg(test)]
 mod mint;
+#[cfg(test)]
+mod mint_abuse;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

@@ -21,6 +21,11 @@ providers:
   openai: { kind: openai, url: $UPSTREAM, keys: [{ file: $KEY(openai) }] }
   anthropic: { kind: anthropic, url: $UPSTREAM, keys: [{ file: $KEY(anthropic) }] }
   gemini: { kind: gemini, url: $UPSTREAM, keys: [{ file: $KEY(gemini) }] }
+  decart:
+    kind: decart
+    url: $UPSTREAM
+    routes: [/v1/generate/, /v1/jobs/, /v1/stream/]
+    keys: [{ file: $KEY(decart) }]
   internal:
     kind: generic
     url: $UPSTREAM
@@ -96,6 +101,10 @@ const WAYS: &[Way] = &[
     without_model(way(Kind::Gemini, "gemini", "GET", "/download/v1beta/files/f", None)),
     without_model(socket(Kind::Gemini, "gemini", LIVE)),
     without_model(socket(Kind::Gemini, "gemini", NAMED_LIVE)),
+    way(Kind::Decart, "decart", "POST", "/v1/generate/MODEL", Some("{}")),
+    form(way(Kind::Decart, "decart", "POST", "/decart/v1/jobs/MODEL", FORM)),
+    socket(Kind::Decart, "decart", "/v1/stream?model=MODEL"),
+    socket(Kind::Decart, "decart", "/decart/v1/stream?model=MODEL"),
     way(Kind::Generic, "internal", "GET", "/tools/x?m=MODEL", None),
     way(Kind::Generic, "internal", "GET", "/internal/x?m=MODEL", None),
     socket(Kind::Generic, "internal", "/tools/socket?m=MODEL"),
@@ -223,7 +232,7 @@ fn ticketed(setup: &Setup, provider: &str, target: &str, token: &str) -> String 
 
 async fn setup_for(way: &Way) -> Setup {
     // The `elsewhere` policy names every provider but this one.
-    let others = ["openai", "anthropic", "gemini", "internal"]
+    let others = ["openai", "anthropic", "gemini", "decart", "internal"]
         .into_iter()
         .filter(|p| *p != way.provider)
         .collect::<Vec<_>>()
@@ -323,11 +332,12 @@ fn every_kind_and_transport_has_its_rows() {
 /// kind that is added does not compile until it stands here, and then needs its rows.
 fn missing_rows(ways: &[Way]) -> Vec<String> {
     let mut missing = Vec::new();
-    for kind in [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Generic] {
+    for kind in [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Decart, Kind::Generic] {
         let (name, socket) = match kind {
             Kind::OpenAi => ("openai", true),
             Kind::Anthropic => ("anthropic", false),
             Kind::Gemini => ("gemini", true),
+            Kind::Decart => ("decart", true),
             Kind::Generic => ("internal", true),
         };
         let named = format!("/{name}/");

@@ -97,27 +97,37 @@ async fn tokens_of_the_command_line_are_known_within_a_second_and_so_is_their_en
     service.until(token, 401).await;
 }
 
-#[tokio::test]
-async fn client_tokens_are_listed_shown_and_revoked_in_both_forms_for_good() {
-    let mut service = Service::start("").await;
+/// A token that may mint, and what was minted with it: its record, and both forms of each.
+async fn minted(service: &Service, bodies: [&str; 2]) -> (serde_json::Value, Vec<[String; 2]>) {
     let created = service.command(&["token", "create", "--name", "app", "--may-mint", "--json"]);
     let parent: serde_json::Value = serde_json::from_str(created.await.success()).expect("JSON");
-    let text = |value: &serde_json::Value, name: &str| {
-        value[name].as_str().unwrap_or_else(|| panic!("{name} is text: {value}")).to_owned()
-    };
     let token = text(&parent, "token");
     canary::adopt_token(&token);
     service.until(&token, 200).await;
     assert!(service.command(&["token", "list", "--client"]).await.success().contains("no client"));
-    let body = r#"{"expiresIn":600,"allowedModels":["m"],"metadata":{"user":"u-1"}}"#;
     let mut minted = Vec::new();
-    for body in [body, r#"{"singleUse":true}"#] {
+    for body in bodies {
         let ask = Request::post(service.addr, "/v1/client/tokens").bearer(&token).json(body);
         let answer: serde_json::Value = ask.send().await.json();
         let forms = ["apiKey", "token"].map(|form| text(&answer, form));
         forms.iter().for_each(|form| canary::adopt_token(form));
         minted.push(forms);
     }
+    (parent, minted)
+}
+
+fn text(value: &serde_json::Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} is text: {value}")).to_owned()
+}
+
+#[tokio::test]
+async fn client_tokens_are_listed_shown_and_revoked_in_both_forms_for_good() {
+    let mut service = Service::start("").await;
+    let bodies = [
+        r#"{"expiresIn":600,"allowedModels":["m"],"metadata":{"user":"u-1"}}"#,
+        r#"{"singleUse":true}"#,
+    ];
+    let (parent, minted) = minted(&service, bodies).await;
     service.get("/v1/models").send().await.assert_status(200);
     let once = Request::get(service.addr, "/v1/models").bearer(&minted[1][0]);
     once.send().await.assert_status(200);

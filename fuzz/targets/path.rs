@@ -21,6 +21,7 @@ providers:
   openai: { kind: openai, url: https://o.example, keys: [{ env: KEY }] }
   anthropic: { kind: anthropic, url: https://a.example, keys: [{ env: KEY }] }
   gemini: { kind: gemini, url: https://g.example, keys: [{ env: KEY }] }
+  decart: { kind: decart, url: https://d.example, keys: [{ env: KEY }] }
   internal:
     kind: generic
     url: https://i.example

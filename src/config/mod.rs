@@ -163,6 +163,8 @@ pub enum Kind {
     Anthropic,
     /// Google's Gemini API.
     Gemini,
+    /// Decart: images, videos and realtime video.
+    Decart,
     /// Anything else over HTTP.
     Generic,
 }
@@ -174,7 +176,19 @@ impl Kind {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::Decart => "decart",
             Self::Generic => "generic",
+        }
+    }
+
+    /// Where its API is, unless the configuration says otherwise; `generic` is anywhere.
+    pub fn url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com"),
+            Self::Anthropic => Some("https://api.anthropic.com"),
+            Self::Gemini => Some("https://generativelanguage.googleapis.com"),
+            Self::Decart => Some("https://api.decart.ai"),
+            Self::Generic => None,
         }
     }
 }

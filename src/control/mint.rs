@@ -182,8 +182,11 @@ fn granted_answer(shape: Shape, wish: Wish, minted: &Minted, signed: Option<Stri
 
 fn client(minted: &Minted, signed: Option<String>) -> Value {
     let text = mint::text(&minted.grant);
-    let permissions = (text.models.is_some() || text.origins.is_some())
-        .then(|| json!({ "models": text.models, "origins": text.origins }));
+    // What is not restricted is left out: Decart's library for Python refuses a null in here.
+    let named = [("models", text.models), ("origins", text.origins)];
+    let lists = named.into_iter().filter_map(|(name, list)| Some((name.to_owned(), list?.into())));
+    let permissions: Map<String, Value> = lists.collect();
+    let permissions = (!permissions.is_empty()).then_some(permissions);
     let length = minted.grant.max_session.map(|length| length.as_secs().max(1));
     json!({
         "apiKey": minted.opaque.expose(),

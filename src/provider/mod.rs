@@ -4,6 +4,7 @@
 //! A provider is one file and one line in [`api`]. Nothing here touches a socket.
 
 pub mod anthropic;
+pub mod decart;
 pub mod gemini;
 pub mod generic;
 pub mod key_error;
@@ -105,6 +106,7 @@ pub fn api(kind: Kind) -> &'static Api {
         Kind::OpenAi => &openai::API,
         Kind::Anthropic => &anthropic::API,
         Kind::Gemini => &gemini::API,
+        Kind::Decart => &decart::API,
         Kind::Generic => &generic::API,
     }
 }

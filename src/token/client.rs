@@ -264,3 +264,22 @@ fn token_of(record: &ClientRecord) -> Token {
         })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subjects_window_outlives_the_token_that_it_came_with() {
+        let clients = Clients::new();
+        let id: Arc<str> = "https://a.example/#user".into();
+        let first = clients.subject(&id, 1_000);
+        first.last_used_ms.store(1_000, Relaxed);
+        first.window.store(7, Relaxed);
+        drop(first);
+        clients.forget_ended(1_000 + COUNTED_FOR / 2);
+        assert_eq!(clients.subject(&id, 2_000).window.load(Relaxed), 7, "it goes on counting");
+        clients.forget_ended(1_001 + COUNTED_FOR);
+        assert_eq!(clients.subject(&id, 2_000).window.load(Relaxed), 0, "no window is so long");
+    }
+}

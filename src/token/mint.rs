@@ -260,6 +260,30 @@ mod tests {
         }
     }
 
+    fn parent(ends_at: Option<u64>, grant: &Grant) -> Parent<'_> {
+        Parent { id: "tok_p", digest: TokenDigest::of(b"p"), name: "p", ends_at, grant }
+    }
+
+    #[test]
+    fn the_signed_form_says_all_that_another_gateway_has_to_keep_to() {
+        let config = crate::config::parse("listen: [{ address: 127.0.0.1:0 }]").unwrap();
+        let grant = Grant { end_at_expiry: true, ..Grant::default() };
+        let wish = Wish { starts_until: 61_000, ends_at: 61_000, ..Wish::default() };
+        let minted = mint(Shape::Client, &wish, &parent(None, &grant), 1_000).ok().unwrap();
+        let claims = claims(&minted, &wish, &config.client_tokens, 1_000);
+        assert_eq!(claims.inference, Some(true), "it has no paths of its own");
+        assert_eq!(claims.end_at_expiry, Some(true));
+    }
+
+    #[test]
+    fn a_parent_in_its_last_second_mints_nothing() {
+        let grant = Grant::default();
+        let wish = Wish { starts_until: 61_000, ends_at: 61_000, ..Wish::default() };
+        let minted = mint(Shape::Client, &wish, &parent(Some(1_999), &grant), 1_500);
+        assert!(matches!(minted, Err(Refused::Ended)));
+        assert!(mint(Shape::Client, &wish, &parent(Some(2_000), &grant), 1_500).is_ok());
+    }
+
     #[test]
     fn what_is_written_reads_back_the_same() {
         let grant = Grant {

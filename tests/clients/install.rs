@@ -17,8 +17,10 @@ pub(crate) const PYTHON: Environment = Environment::Python("current");
 /// Another library for signed tokens than keygate's.
 pub(crate) const PYTHON_JWT: Environment = Environment::Python("jwt");
 pub(super) const PYTHON_PREVIOUS: Environment = Environment::Python("previous");
+pub(super) const PYTHON_DECART: Environment = Environment::Python("decart");
 pub(crate) const NODE: Environment = Environment::Node("current");
 pub(super) const NODE_PREVIOUS: Environment = Environment::Node("previous");
+pub(super) const NODE_DECART: Environment = Environment::Node("decart");
 
 impl Environment {
     /// The command that runs `script`, but for its arguments.

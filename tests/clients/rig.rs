@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -20,7 +22,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 
 /// Scripts at a time: more of them only wait for the processor.
-static PLACES: Semaphore = Semaphore::const_new(2);
+pub(super) static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// Three vendors, and each again in three ways to fail.
 const VENDORS: [&str; 3] = ["openai", "anthropic", "gemini"];
@@ -100,13 +102,7 @@ impl Rig {
         configure(&dir, &tokens, [&keys, &wrong], &upstreams);
         certify(&dir);
 
-        let mut gateway = keygate_in(&dir, ["serve", "-c", "keygate.yaml"]).start();
-        gateway.wait_for_stderr("keygate is ready").await;
-        let text = gateway.stderr();
-        let listening =
-            text.lines().filter_map(|line| line.split_once("listening on ")?.1.split(' ').next());
-        let addresses: Vec<SocketAddr> = listening.filter_map(|addr| addr.parse().ok()).collect();
-        let [plain, tls] = addresses[..] else { panic!("two listeners: {text}") };
+        let (gateway, [plain, tls]) = serve(&dir).await;
         let front = Tap::start(plain).await;
         Self {
             gateway,
@@ -149,48 +145,20 @@ impl Rig {
     ) -> Value {
         let _place = PLACES.acquire().await.expect("it is never closed");
         let mut command = environment.command(script);
-        // Nothing of ours may reach a client: libraries look for proxies and keys there.
-        command.args(args).env_clear().env("HOME", self.dir.path());
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        isolate(command.args(args), self.dir.path());
         let addr = if scheme == "https" { self.tls } else { self.front.addr };
         command.env("KEYGATE_URL", format!("{scheme}://{addr}"));
         command.env("KEYGATE_TOKEN", &self.tokens[token]);
         let mut tokens = json!(self.tokens);
         tokens["nobody"] = json!("ptk_nobody_has_this_token");
         command.env("KEYGATE_TOKENS", tokens.to_string());
-        for name in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
-            command.env(name, self.dir.path().join("ca.pem"));
-        }
-        let output = tokio::task::spawn_blocking(move || command.output());
-        let output = output.await.expect("it returns").expect("it can be started");
-        // A library that shows its own token is not our leak; a provider's key would be.
-        canary::search([output.stdout.as_slice(), &output.stderr].concat(), script);
-        let said = String::from_utf8_lossy(&output.stdout);
-        let problems = String::from_utf8_lossy(&output.stderr);
-        let log = self.gateway.stderr();
-        assert!(output.status.success(), "{script}: {}\n{said}\n{problems}\n{log}", output.status);
-        serde_json::from_str(said.trim_end())
-            .unwrap_or_else(|e| panic!("{script} must print one line of JSON ({e}): {said}"))
+        execute(command, script, &self.gateway).await
     }
 
     /// Where the client put its token, of these requests: names of headers and query parameters.
     pub(super) fn slots(&self, of: impl Fn(&Seen) -> bool) -> String {
-        let mut slots = BTreeSet::new();
-        for Seen { line, headers, .. } in self.front.seen().iter().filter(|seen| of(seen)) {
-            let is_token = |text: &str| self.tokens.values().any(|token| text.contains(&**token));
-            for (name, value) in headers {
-                if is_token(&String::from_utf8_lossy(value)) {
-                    slots.insert(format!("`{}`", name.to_lowercase()));
-                }
-            }
-            let query = line.split_once('?').map_or("", |(_, query)| query);
-            for (name, _) in
-                query.split('&').filter(|p| is_token(p)).filter_map(|p| p.split_once('='))
-            {
-                slots.insert(format!("`?{name}=`"));
-            }
-        }
-        Vec::from_iter(slots).join(", ")
+        let is_token = |text: &str| self.tokens.values().any(|token| text.contains(&**token));
+        slots(self.front.seen().iter().filter(|seen| of(seen)), is_token)
     }
 
     /// What the provider saw: exactly these requests in whatever order, each with the real key in
@@ -231,17 +199,7 @@ impl Rig {
 
     /// The lines of the access log; waits until there are so many.
     pub(super) async fn log(&self, count: usize) -> Vec<Value> {
-        let file = self.dir.path().join("access.log");
-        let read = || std::fs::read_to_string(&file).unwrap_or_default();
-        within("the access log", async {
-            while read().lines().count() < count {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
-        let text = read();
-        canary::observe("access log", text.as_bytes());
-        text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+        log(self.dir.path(), count).await
     }
 
     /// Statuses of the access log, sorted; waits until there are so many lines.
@@ -251,6 +209,77 @@ impl Rig {
         statuses.sort_unstable();
         statuses
     }
+}
+
+/// Starts the binary in `dir`, on a plain listener and one with TLS.
+pub(super) async fn serve(dir: &Arc<TempDir>) -> (Process, [SocketAddr; 2]) {
+    let mut gateway = keygate_in(dir, ["serve", "-c", "keygate.yaml"]).start();
+    gateway.wait_for_stderr("keygate is ready").await;
+    let text = gateway.stderr();
+    let listening =
+        text.lines().filter_map(|line| line.split_once("listening on ")?.1.split(' ').next());
+    let addresses: Vec<SocketAddr> = listening.filter_map(|addr| addr.parse().ok()).collect();
+    let addresses = addresses.try_into().unwrap_or_else(|_| panic!("two listeners: {text}"));
+    (gateway, addresses)
+}
+
+/// Nothing of ours may reach a client, but for the CA: libraries look for proxies and keys there.
+pub(super) fn isolate(command: &mut Command, dir: &Path) {
+    command.env_clear().env("HOME", dir);
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    for name in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
+        command.env(name, dir.join("ca.pem"));
+    }
+}
+
+/// Runs a script and gives the line that it printed.
+pub(super) async fn execute(mut command: Command, script: &str, gateway: &Process) -> Value {
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.expect("it returns").expect("it can be started");
+    // A library that shows its own token is not our leak; a provider's key would be.
+    canary::search([output.stdout.as_slice(), &output.stderr].concat(), script);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let problems = String::from_utf8_lossy(&output.stderr);
+    let log = gateway.stderr();
+    assert!(output.status.success(), "{script}: {}\n{said}\n{problems}\n{log}", output.status);
+    serde_json::from_str(said.trim_end())
+        .unwrap_or_else(|e| panic!("{script} must print one line of JSON ({e}): {said}"))
+}
+
+/// In which headers and query parameters of these requests a token is.
+pub(super) fn slots<'s>(
+    seen: impl Iterator<Item = &'s Seen>,
+    is_token: impl Fn(&str) -> bool,
+) -> String {
+    let mut slots = BTreeSet::new();
+    for Seen { line, headers, .. } in seen {
+        for (name, value) in headers {
+            if is_token(&String::from_utf8_lossy(value)) {
+                slots.insert(format!("`{}`", name.to_lowercase()));
+            }
+        }
+        let query = line.split_once('?').map_or("", |(_, query)| query);
+        for (name, _) in query.split('&').filter(|p| is_token(p)).filter_map(|p| p.split_once('='))
+        {
+            slots.insert(format!("`?{name}=`"));
+        }
+    }
+    Vec::from_iter(slots).join(", ")
+}
+
+/// The lines of the access log in `dir`; waits until there are so many.
+pub(super) async fn log(dir: &Path, count: usize) -> Vec<Value> {
+    let file = dir.join("access.log");
+    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    within("the access log", async {
+        while read().lines().count() < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let text = read();
+    canary::observe("access log", text.as_bytes());
+    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
 }
 
 /// A vendor's key.
@@ -331,7 +360,7 @@ fn configure(
 }
 
 /// A CA, and a certificate of its making for the listener.
-fn certify(dir: &TempDir) {
+pub(super) fn certify(dir: &TempDir) {
     use rcgen::{
         BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     };

@@ -1,6 +1,6 @@
 """CPU per request beside as many idle WebSockets as descriptors allow, and without them.
 
-Each takes two descriptors of keygate's. What a hundred thousand cost, which no process can hold here,
+Each takes three descriptors of keygate's. What a hundred thousand cost, which no process can hold here,
 `cargo bench --bench sessions` measures with entries of the registry that have no socket.
 """
 
@@ -24,7 +24,7 @@ def measure(state):
     # What is started inherits it.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    count = min(settings.SESSIONS, (hard - SPARE) // 2)
+    count = min(settings.SESSIONS, (hard - SPARE) // 3)
     with Group(state) as group:
         upstream = nginx.start_upstream(group)
         streaming = passthrough.start_streaming_upstream(group)

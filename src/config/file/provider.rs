@@ -13,9 +13,9 @@ pub(crate) struct Provider {
     /// The API that it speaks.
     #[serde(deserialize_with = "required")]
     pub(crate) kind: String,
-    /// Where it is; a path in it is put before every request's.
-    #[serde(deserialize_with = "required")]
-    pub(crate) url: String,
+    /// Where it is, if not at the vendor's own address; a path in it is put before every request's.
+    #[serde(default, deserialize_with = "optional")]
+    pub(crate) url: Option<String>,
     /// The real credentials, by reference.
     #[serde(default, deserialize_with = "optional")]
     pub(crate) keys: Option<Keys>,

@@ -4,7 +4,7 @@
 use super::{not_yet, slot, url};
 use crate::config::file::provider as file;
 use crate::config::secret_ref::{KeyRef, Keys, Source, check};
-use crate::config::{Kind, Problems, Provider, ProviderKey};
+use crate::config::{BaseUrl, Kind, Problems, Provider, ProviderKey};
 
 /// First segments of bare paths: a provider of that name would take them away.
 const RESERVED: [&str; 7] = ["v1", "v1beta", "v1alpha", "upload", "download", "ws", ".well-known"];
@@ -19,13 +19,13 @@ pub(super) fn one(
     let path = format!("providers.{name}");
     check_name(&path, name, problems);
     let kind = kind(&path, &written.kind, problems);
-    let url = url::base(&written.url).map_err(|why| problems.push(format!("{path}.url"), why)).ok();
+    let url = base(&path, kind, written.url.as_deref(), problems);
     // Without a kind it is unknown what else belongs here, and the key may not be needed.
     let kind = kind?;
     check_foreign_keys(&path, kind, &written, problems);
     let choice = match kind {
         Kind::Generic => slot::generic(&path, &written, problems),
-        Kind::OpenAi | Kind::Anthropic | Kind::Gemini => slot::Generic::default(),
+        Kind::OpenAi | Kind::Anthropic | Kind::Gemini | Kind::Decart => slot::Generic::default(),
     };
     Some(Provider {
         name: name.into(),
@@ -55,13 +55,30 @@ fn check_name(path: &str, name: &str, problems: &mut Problems) {
 }
 
 fn kind(path: &str, text: &str, problems: &mut Problems) -> Option<Kind> {
-    let kinds = [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Generic];
+    let kinds = [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Decart, Kind::Generic];
     let kind = kinds.into_iter().find(|kind| kind.as_str() == text);
     if kind.is_none() && !not_yet::KINDS.contains(&text) {
-        let why = format!("'{text}' is no kind: use openai, anthropic, gemini or generic");
+        let why = format!("'{text}' is no kind: use openai, anthropic, gemini, decart or generic");
         problems.push(format!("{path}.kind"), why);
     }
     kind
+}
+
+/// The URL, or the vendor's own.
+fn base(
+    path: &str,
+    kind: Option<Kind>,
+    written: Option<&str>,
+    problems: &mut Problems,
+) -> Option<BaseUrl> {
+    let read = match (written, kind.map(Kind::url)) {
+        (Some(text), _) => url::base(text),
+        (None, Some(Some(usual))) => url::base(usual),
+        (None, Some(None)) => Err("no URL: add url: https://HOST".to_owned()),
+        // Whether it needs one is unknown.
+        (None, None) => return None,
+    };
+    read.map_err(|why| problems.push(format!("{path}.url"), why)).ok()
 }
 
 /// Keys that belong to other kinds.

@@ -1,6 +1,7 @@
 //! The store by its promises: shared, and closed where it can't read; [`place`] and [`crash`] are
 //! about the file and what survives.
 
+mod client;
 mod crash;
 mod place;
 

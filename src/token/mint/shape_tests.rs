@@ -167,3 +167,29 @@ fn an_auth_token_has_two_ends_and_a_number_of_uses() {
         assert_eq!(read(Shape::Gemini, body).unwrap_err(), [place], "{body}");
     }
 }
+
+#[test]
+fn an_auth_token_is_asked_for_in_either_spelling_and_never_in_both() {
+    let wish = read(
+        Shape::Gemini,
+        r#"{"expire_time":"2026-01-01T00:05:00Z",
+            "bidi_generate_content_setup":{"setup":{"model":"models/inner"},"model":"outer"}}"#,
+    )
+    .unwrap();
+    assert_eq!(wish.ends_at, NOW + 300_000);
+    assert_eq!(text(&wish).models.unwrap(), ["outer", "inner"], "wherever a model stands");
+    for (body, place) in [
+        (r#"{"expireTime":null,"expire_time":"2026-01-01T00:05:00Z"}"#, "body.expire_time"),
+        (r#"{"usse":1}"#, "body.usse"),
+        (r#"{"uses":1,"uses":2}"#, "body"),
+    ] {
+        assert_eq!(read(Shape::Gemini, body).unwrap_err(), [place], "{body}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_is_bounded_as_a_whole() {
+    let long = "m".repeat(5_000);
+    let body = format!(r#"{{"session":{{"model":"{long}"}}}}"#);
+    assert_eq!(read(Shape::Secret, &body).unwrap_err(), ["body"]);
+}
