@@ -20,10 +20,25 @@ pub fn review(config: &Config) -> Vec<String> {
             unrestricted(&Grant::default())
         ),
     });
+    issuers(config, &mut lines);
     doors(config, &mut lines);
     callers(config, &mut lines);
     providers(config, &mut lines);
     lines
+}
+
+/// Whose tokens nobody has bounded.
+fn issuers(config: &Config, lines: &mut Vec<String>) {
+    for (index, issuer) in config.issuers.iter().enumerate().filter(|(_, i)| i.policy.is_none()) {
+        let bound = match &config.default_policy {
+            Some(_) => "only default_policy bounds its tokens",
+            None => "its tokens may do everything that their claims leave open",
+        };
+        lines.push(format!(
+            "warning: issuers[{index}] ({}) names no policy: {bound}",
+            issuer.issuer
+        ));
+    }
 }
 
 /// The dimensions in which a grant sets no bounds.

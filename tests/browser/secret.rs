@@ -6,7 +6,9 @@ use crate::clients::{Environment, NODE, PYTHON, install};
 use crate::support::canary;
 use crate::support::gateway::NEW_YEAR_MS;
 use crate::support::upstream::Answer;
+use crate::support::within;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Pages come over TLS, the app's server by the second listener. It sends no origin, so its policy
 /// lets it do without; pages have one, whether they want to or not.
@@ -39,11 +41,16 @@ async fn create(rig: &Rig, environment: Environment, script: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("one line of JSON")
 }
 
+/// The log's lines of sessions, in their order; minting has its own.
+async fn sessions(rig: &Rig) -> Vec<(String, u64, String)> {
+    rig.log(0).await.into_iter().filter(|line| line.0 == "GET").collect()
+}
+
 /// A page of the app, and one of somebody else, each with this value.
 async fn speak(rig: &Rig, value: &str) {
     canary::adopt_token(value);
     let upstream = &rig.setup.upstream;
-    let (before, lines) = (upstream.received().len(), rig.setup.access_log().len());
+    let (before, lines) = (upstream.received().len(), sessions(rig).await.len());
     let offers = json!(["realtime", format!("openai-insecure-api-key.{value}")]);
     upstream.answer(Answer::websocket().choose_protocol(Some("realtime")));
     let gateway = json!({ "url": rig.url });
@@ -63,7 +70,16 @@ async fn speak(rig: &Rig, value: &str) {
     let refused = app.call("app.converse", json!([gateway, other, offers, "cheaper"])).await;
     assert_eq!(refused.expect_err("another model is refused")["code"], 1006);
     assert_eq!(upstream.received().len(), before + 1, "no key may leave on a denial");
-    let log = rig.log(lines + 3).await;
+    let log = within("a line for each session", async {
+        loop {
+            let log = sessions(rig).await;
+            if log.len() >= lines + 3 {
+                return log;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let expected = [
         logged("GET", 101, ""),
         logged("GET", 403, "origin_not_allowed"),

@@ -13,6 +13,8 @@ use std::time::Duration;
 const NAMELESS: &str = "keygate";
 /// Keys stay published for longer than this (`token::jwks`).
 const LONGEST_TTL: Duration = Duration::from_secs(86_400);
+/// What `/v1/realtime/client_secrets` gives at least.
+const SHORTEST_CEILING: Duration = Duration::from_secs(10);
 /// A new key is published well before it signs.
 const SHORTEST_ROTATION: Duration = Duration::from_secs(3_600);
 const ALGORITHMS: &str = "EdDSA, ES256 or RS256";
@@ -41,8 +43,8 @@ pub(super) fn tokens(
     let max_ttl = time("max_ttl", written.max_ttl.as_deref(), 7_200);
     let default_ttl = time("default_ttl", written.default_ttl.as_deref(), 60).min(max_ttl);
     let rotate_every = time("rotate_every", written.rotate_every.as_deref(), 30 * 86_400);
-    if max_ttl < Duration::from_secs(1) || max_ttl > LONGEST_TTL {
-        problems.push("client_tokens.max_ttl", "it must be between 1s and 24h");
+    if max_ttl < SHORTEST_CEILING || max_ttl > LONGEST_TTL {
+        problems.push("client_tokens.max_ttl", "it must be between 10s and 24h");
     }
     if default_ttl < Duration::from_secs(1) {
         problems.push("client_tokens.default_ttl", "it must be at least 1s");
