@@ -64,13 +64,8 @@ fn values<'a>(
 mod tests {
     use super::*;
 
-    static OTHER: Messages = Messages {
-        main: &[],
-        further: &[],
-        named: Naming::First,
-        joins: &[],
-        instead: None,
-    };
+    static OTHER: Messages =
+        Messages { main: &[], further: &[], named: Naming::First, joins: &[], instead: None };
     static ONE: Messages = Messages {
         main: &[],
         further: &[],
