@@ -82,6 +82,11 @@ const BODY: Option<&str> = Some(r#"{"model":"MODEL","stream":true}"#);
 const WAYS: &[Way] = &[
     way(Kind::OpenAi, "openai", "POST", "/v1/chat/completions", BODY),
     way(Kind::OpenAi, "openai", "POST", "/openai/v1/responses", BODY),
+    turn(r#"{"model":"ok","tools":[{"model":"MODEL"}]}"#),
+    turn(r#"{"model":"ok","tools":[{"svg":{"model":"MODEL"}}]}"#),
+    turn(r#"{"model":"ok","input":[{},{"tools":[{"model":"MODEL"}]}]}"#),
+    turn(r#"{"model":"ok","input":[{"tools":[{"svg":{"model":"MODEL"}}]}]}"#),
+    turn(r#"{"model":"ok","moderation":{"model":"MODEL"}}"#),
     form(way(Kind::OpenAi, "openai", "POST", "/v1/audio/transcriptions", FORM)),
     form(way(Kind::OpenAi, "openai", "POST", "/openai/v1/images/edits", FORM)),
     socket(Kind::OpenAi, "openai", "/v1/realtime?model=MODEL"),
@@ -184,6 +189,10 @@ const fn way(
 /// A socket on which this message names the model.
 const fn says(way: Way, message: &'static str) -> Way {
     Way { models: false, message: Some(message), ..way }
+}
+
+const fn turn(body: &'static str) -> Way {
+    way(Kind::OpenAi, "openai", "POST", "/v1/responses", Some(body))
 }
 
 const fn openai(target: &'static str) -> Way {

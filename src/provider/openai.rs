@@ -53,7 +53,16 @@ const MULTIPART: [&str; 4] = [
 ];
 
 /// Members beside the main model that name one.
-const FURTHER: &[&[&str]] = &[&["tools", "[]", "model"], &["session", "model"]];
+const FURTHER: &[&[&str]] = &[
+    &["tools", "[]", "model"],
+    &["tools", "[]", "svg", "model"],
+    // Tools that an earlier search for tools has found.
+    &["input", "[]", "tools", "[]", "model"],
+    &["input", "[]", "tools", "[]", "svg", "model"],
+    &["moderation", "model"],
+    &["session", "model"],
+    &["session", "audio", "input", "transcription", "model"],
+];
 
 /// Realtime sessions, and sockets that nothing is known of: all speak JSON.
 static REALTIME: Messages = Messages {
