@@ -257,13 +257,9 @@ mod tests {
     /// The main model, all of them, whether it is of another kind; the same in pieces of any size.
     #[track_caller]
     fn found(message: &str) -> Result<(Option<String>, Vec<String>, bool), Refused> {
-        let text = |model: &Box<str>| model.to_string();
         let tell = |found: Found| {
-            (
-                found.main.as_ref().map(text),
-                found.models.iter().map(text).collect(),
-                found.other_kind,
-            )
+            let models = found.models.into_iter().map(String::from).collect();
+            (found.main.map(String::from), models, found.other_kind)
         };
         let whole = scan(message, message.len().max(1)).map(tell);
         for size in 1..message.len().min(40) {

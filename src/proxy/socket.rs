@@ -119,9 +119,10 @@ impl Against<'_> {
     fn hold(&mut self, found: Found) -> Result<(), Denial> {
         // First noted, then held against the grant in force: if that changes in between, either we
         // see it here, or those who re-check what is open see the models.
-        self.live.note_models(&found.models).map_err(|()| {
-            Denial::new(Code::AmbiguousModel, "the socket has named more than 64 different models")
-        })?;
+        if !self.live.note_models(&found.models) {
+            let why = "the socket has named more than 64 different models";
+            return Err(Denial::new(Code::AmbiguousModel, why));
+        }
         let changed = self.gateway.changes.load(Acquire) != self.changes;
         for model in &found.models {
             if !changed {

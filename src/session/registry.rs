@@ -63,22 +63,20 @@ pub struct Reach {
 }
 
 impl Live {
-    /// Messages of the socket name these.
-    ///
-    /// # Errors
-    /// They would be more than 64 different ones.
-    pub fn note_models(&self, named: &[Box<str>]) -> Result<(), ()> {
+    /// Messages of the socket name these. Gives false where they would be more than 64 different
+    /// ones.
+    pub fn note_models(&self, named: &[Box<str>]) -> bool {
         let mut models = self.models.lock();
         for model in named {
             if models.contains(model) {
                 continue;
             }
             if models.len() == MOST_MODELS {
-                return Err(());
+                return false;
             }
             models.push(model.clone());
         }
-        Ok(())
+        true
     }
 }
 
