@@ -534,7 +534,7 @@ async fn the_log_has_the_model_that_was_named_last() {
             vec![TURN, r#"{"type":"response.create","model":"gpt-realtime"}"#],
             "gpt-realtime",
         ),
-        (LIVE, vec![SETUP], "models/gemini-2.5-flash"),
+        (LIVE, vec![SETUP], "gemini-2.5-flash"),
         (REALTIME, vec!["{}"], "gpt-realtime"),
     ] {
         let mut socket = open(&setup, "scoped", path).await;
@@ -570,6 +570,20 @@ async fn later_messages_are_held_against_the_grant_as_it_is_now() {
     unused.say(&turn("gpt-realtime")).await;
     assert_eq!(unused.hear_close().await, (1008, "model_not_allowed".into()));
     assert_eq!(setup.upstream.texts().len(), 4, "the last never arrived");
+}
+
+#[tokio::test]
+async fn a_socket_names_so_many_models_and_no_more() {
+    let yaml = ALL.replace("models: [gpt-4o-mini, ", "models: ['m*', ");
+    let setup = Setup::with(&yaml).await;
+    setup.upstream.answer(Answer::websocket());
+    let mut raw = raw(&setup, "scoped", RESPONSES).await;
+    let turn = |n: usize| message(&format!(r#"{{"type":"response.create","model":"m{n}"}}"#));
+    let often = (0..200).flat_map(|n| turn(n % 64));
+    raw.send(often.chain(turn(64)).collect::<Vec<u8>>()).await;
+    assert_closes(&mut raw, 1008, "ambiguous_model", "the 65th").await;
+    setup.upstream.wait_for_close().await;
+    assert_eq!(setup.upstream.texts().len(), 200, "each of 64 as often as one likes");
 }
 
 #[tokio::test]

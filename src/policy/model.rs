@@ -103,7 +103,7 @@ pub fn same(one: &str, other: &str) -> bool {
 }
 
 /// `models/x`, as Gemini's bodies say it, and `x` are the same model.
-fn plain(model: &str) -> &str {
+pub fn plain(model: &str) -> &str {
     model.strip_prefix("models/").unwrap_or(model)
 }
 

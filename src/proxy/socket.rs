@@ -131,14 +131,14 @@ impl Against<'_> {
                 return Err(Code::ModelNotAllowed.into());
             }
         }
-        let Some(main) = found.main else { return Ok(()) };
+        let Some(main) = found.main.as_deref().map(model::plain) else { return Ok(()) };
         let first = self.permit.decided().and_then(|permit| permit.model());
-        if first.is_some_and(|first| !model::same(first, &main)) {
+        if first.is_some_and(|first| !model::same(first, main)) {
             let why = "the URL and a message name different models";
             return Err(Denial::new(Code::AmbiguousModel, why));
         }
-        if self.note.model.as_deref() != Some(&*main) {
-            self.note.model = Some(main);
+        if self.note.model.as_deref() != Some(main) {
+            self.note.model = Some(main.into());
         }
         Ok(())
     }
