@@ -32,22 +32,22 @@ def start_upstream(group):
 def start_proxy(group, name, upstream):
     """A passthrough by its name in the settings; returns the process and its address."""
     address = free_address()
-    auth, peer, keepalive = "", "provider", ""
-    if name != "nginx":
-        auth = "auth_request /auth;"
-    if name == "nginx-auth":
-        keepalive = 'proxy_http_version 1.1; proxy_set_header Connection "";'
-    if name == "nginx-auth-reconnect":
-        peer = upstream
+    kept = ("provider", 'proxy_http_version 1.1; proxy_set_header Connection "";')
+    # nginx unless told otherwise: HTTP/1.0, and a new connection every time.
+    reconnect = (upstream, "")
+    peer, keepalive = reconnect if name == "nginx-auth-stock" else kept
+    auth_peer, auth_keepalive = kept if name == "nginx-auth" else reconnect
     config = _fill(
         "passthrough",
         group.state,
         NAME=name,
         LISTEN=address,
         UPSTREAM=upstream,
-        AUTH=auth,
-        AUTH_PEER=peer,
-        AUTH_KEEPALIVE=keepalive,
+        PEER=peer,
+        KEEPALIVE=keepalive,
+        AUTH="" if name == "nginx" else "auth_request /auth;",
+        AUTH_PEER=auth_peer,
+        AUTH_KEEPALIVE=auth_keepalive,
     )
     process = _start(group, name, settings.PROXY_CORE, config)
     process.wait_listening(address)

@@ -9,7 +9,8 @@ TITLES = {
     "pingora-tuned": "Pingora passthrough, keygate's profile and allocator",
     "nginx": "nginx passthrough",
     "nginx-auth": "nginx with `auth_request`, kept connections",
-    "nginx-auth-reconnect": "nginx with `auth_request` as its manual shows it",
+    "nginx-auth-reconnect": "nginx with `auth_request`, a new connection per question",
+    "nginx-auth-stock": "nginx with `auth_request`, its manual's `proxy_pass` for both",
     "keygate": "keygate, everything on",
     "direct": "the upstream, no proxy",
 }
@@ -19,6 +20,7 @@ WANTED_RATIOS = {
     "pingora-default": 1.05,
     "nginx-auth": 0.45,
     "nginx-auth-reconnect": 0.45,
+    "nginx-auth-stock": 0.45,
 }
 WANTED_HTTP2_RATIO = 1.25
 WANTED_INSPECTION_RATIO = 1.25

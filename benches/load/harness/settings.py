@@ -31,6 +31,7 @@ ALL_TARGETS = (
     "nginx",
     "nginx-auth",
     "nginx-auth-reconnect",
+    "nginx-auth-stock",
     "keygate",
 )
 ALL_PARTS = ("load", "http2", "latency", "bodies", "sockets", "memory", "reload")
