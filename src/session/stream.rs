@@ -4,7 +4,7 @@
 //! A cut reads as end-of-file, so that Pingora ends the request in its own way and the filters
 //! still get to write a close frame; a write that would have to wait for the peer fails then.
 
-use super::connection::{Connection, Cut};
+use super::connection::Connection;
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep_until};
 
-/// How long the end of a connection may take to be said, and to be heard.
+/// How long the end of a connection may take to be said.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A wrapped downstream connection.
@@ -159,13 +159,6 @@ impl Shutdown for Wrapped {
         // log, which Pingora would write for TLS.
         let goodbye = tokio::io::AsyncWriteExt::shutdown(&mut self.inner);
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-        if matches!(self.connection.was_cut(), Some(Cut::Refused | Cut::MessageTooBig)) {
-            // A caller that was ended for what it sent is still sending: closed with bytes unread,
-            // the kernel resets the connection, and the caller may never see why.
-            let mut rest = tokio::io::sink();
-            let reading = tokio::io::copy(&mut self.inner, &mut rest);
-            let _ = tokio::time::timeout(GOODBYE, reading).await;
-        }
     }
 }
 
