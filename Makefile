@@ -30,7 +30,7 @@ lint: deps
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --lib --document-private-items --quiet
 
 bench: deps
-	cargo bench --bench gate --bench json_model --bench jwt --bench sessions --bench allocations
+	cargo bench --bench gate --bench json_model --bench ws_frame --bench jwt --bench sessions --bench allocations
 	benches/load/run
 
 # FUZZ_SECONDS for each target, 30 unless told.

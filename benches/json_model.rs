@@ -14,7 +14,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const WANTED: Wanted<'static> = Wanted {
     main: &["model"],
     configured: None,
-    further: &[&["tools", "[]", "model"], &["session", "model"]],
+    further: &[
+        &["tools", "[]", "model"],
+        &["tools", "[]", "svg", "model"],
+        &["input", "[]", "tools", "[]", "model"],
+        &["input", "[]", "tools", "[]", "svg", "model"],
+        &["moderation", "model"],
+        &["session", "model"],
+        &["session", "audio", "input", "transcription", "model"],
+    ],
 };
 
 const SMALL: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}"#;

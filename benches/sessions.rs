@@ -102,6 +102,7 @@ fn live(token: &Arc<Token>, now_ms: u64) -> Live {
         ends: Ends { after: Some(FAR), at_ms: None }.into(),
         moved_ms: AtomicU64::new(now_ms),
         first_byte_due_ms: AtomicU64::new(0),
+        models: Default::default(),
     }
 }
 

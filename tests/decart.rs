@@ -65,6 +65,20 @@ async fn the_key_goes_into_its_header_wherever_the_token_was() {
 }
 
 #[tokio::test]
+async fn a_signal_that_names_another_model_ends_the_session_unheard() {
+    let setup = Setup::with(CONFIG).await;
+    setup.upstream.answer(Answer::websocket());
+    let target = format!("/decart/v1/stream?api_key={}&model=lucy-2.5", setup.token("one_model"));
+    let (mut socket, _) = ws::connect(setup.addr(), &target, &[], &[]).await.expect("it opens");
+    for signal in [r#"{"type":"livekit_join"}"#, r#"{"type":"set","model":"lucy-2.5"}"#] {
+        socket.say(signal).await;
+        assert_eq!(socket.hear().await, signal, "messages pass as they are");
+    }
+    socket.say(r#"{"type":"set","model":"mirage"}"#).await;
+    assert_eq!(socket.hear_close().await, (1008, "model_not_allowed".into()));
+}
+
+#[tokio::test]
 async fn a_socket_has_the_key_in_its_query_and_the_rest_as_it_was() {
     let setup = Setup::with(CONFIG).await;
     setup.upstream.answer(Answer::websocket());

@@ -63,8 +63,12 @@ async fn a_model_in_the_query_does_not_stand_for_those_in_frames() {
         "/v1/responses?model=gpt-4o-mini",
         "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?model=gemini-2.5-flash",
     ] {
-        let refused = ws::connect(setup.addr(), path, &[("Authorization", &auth)], &[]).await;
-        assert!(refused.is_err(), "{path}: frames choose the model there");
+        let opened = ws::connect(setup.addr(), path, &[("Authorization", &auth)], &[]).await;
+        let (mut socket, _) = opened.expect("its messages are read");
+        socket.say(r#"{"type":"response.create","input":"hi"}"#).await;
+        let close = socket.hear_close().await;
+        assert_eq!(close, (1008, "model_not_allowed".into()), "{path}: frames choose the model");
+        assert!(setup.upstream.texts().is_empty(), "{path}: it never arrived");
     }
 }
 

@@ -55,6 +55,8 @@ mod service;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]
+mod socket_model;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod support;

@@ -4,7 +4,8 @@
 //! transport (HTTP, SSE, WebSocket) over every carrier (the bare socket, TLS, HTTP/2) against every
 //! check. A provider kind without a row fails. WebSockets need HTTP/1.1.
 
-use crate::support::client::{Request, Response};
+use crate::support::client::{Raw, Request, Response};
+use crate::support::frame::{Frame, TEXT};
 use crate::support::gateway::Setup;
 use crate::support::tls::{H2, bridge};
 use crate::support::upstream::Answer;
@@ -12,6 +13,7 @@ use keygate::config::Kind;
 use keygate::provider::route::BARE;
 use keygate::token::ticket::Subject;
 use keygate::values::ids::TokenDigest;
+use std::net::SocketAddr;
 
 const CONFIG: &str = "
 listen: [{ address: 127.0.0.1:0 }, { address: 127.0.0.1:0, tls: $TLS }]
@@ -61,6 +63,8 @@ struct Way {
     form: bool,
     /// The URL or the body names a model, to which a grant can be held.
     models: bool,
+    /// A message of the socket names one; its grant has models too.
+    message: Option<&'static str>,
     /// The credential is an upload ticket of the token.
     ticket: bool,
 }
@@ -79,15 +83,50 @@ const FORM: Option<&str> = Some(
 
 const BODY: Option<&str> = Some(r#"{"model":"MODEL","stream":true}"#);
 
-/// Every way in. WebSockets stand where the provider has one and a grant with models can be held
-/// against its URL.
+/// Every way in. WebSockets stand once for each place in which a model can be named.
 const WAYS: &[Way] = &[
     way(Kind::OpenAi, "openai", "POST", "/v1/chat/completions", BODY),
     way(Kind::OpenAi, "openai", "POST", "/openai/v1/responses", BODY),
+    turn(r#"{"model":"ok","tools":[{"model":"MODEL"}]}"#),
+    turn(r#"{"model":"ok","tools":[{"svg":{"model":"MODEL"}}]}"#),
+    turn(r#"{"model":"ok","input":[{},{"tools":[{"model":"MODEL"}]}]}"#),
+    turn(r#"{"model":"ok","input":[{"tools":[{"svg":{"model":"MODEL"}}]}]}"#),
+    turn(r#"{"model":"ok","moderation":{"model":"MODEL"}}"#),
     form(way(Kind::OpenAi, "openai", "POST", "/v1/audio/transcriptions", FORM)),
     form(way(Kind::OpenAi, "openai", "POST", "/openai/v1/images/edits", FORM)),
     socket(Kind::OpenAi, "openai", "/v1/realtime?model=MODEL"),
     socket(Kind::OpenAi, "openai", "/openai/v1/realtime?model=MODEL"),
+    says(openai(SESSION), r#"{"type":"session.update","session":{"model":"MODEL"}}"#),
+    says(openai(SESSION), r#"{"session":{"audio":{"input":{"transcription":{"model":"MODEL"}}}}}"#),
+    says(openai(SESSION), r#"{"session":{"input_audio_transcription":{"model":"MODEL"}}}"#),
+    says(openai(SESSION), r#"{"session":{"tools":[{"model":"MODEL"}]}}"#),
+    says(openai(SESSION), r#"{"type":"response.create","response":{"model":"MODEL"}}"#),
+    says(
+        openai(SESSION),
+        r#"{"response":{"audio":{"input":{"transcription":{"model":"MODEL"}}}}}"#,
+    ),
+    says(openai(SESSION), r#"{"response":{"input_audio_transcription":{"model":"MODEL"}}}"#),
+    says(openai(SESSION), r#"{"type":"response.create","response":{"tools":[{"model":"MODEL"}]}}"#),
+    says(openai(SESSION), r#"{"type":"another","model":"MODEL"}"#),
+    says(openai(SESSION), r#"{"type":"another","tools":[{"model":"MODEL"}]}"#),
+    says(
+        openai(TRANSCRIPTION),
+        r#"{"session":{"audio":{"input":{"transcription":{"model":"MODEL"}}}}}"#,
+    ),
+    says(openai(TRANSCRIPTION), r#"{"session":{"input_audio_transcription":{"model":"MODEL"}}}"#),
+    says(openai("/v1/responses"), r#"{"type":"response.create","model":"MODEL"}"#),
+    says(openai("/openai/v1/responses"), r#"{"type":"response.create","model":"MODEL"}"#),
+    says(openai("/v1/responses"), r#"{"model":"ok","tools":[{"model":"MODEL"}]}"#),
+    says(openai("/v1/responses"), r#"{"model":"ok","tools":[{"svg":{"model":"MODEL"}}]}"#),
+    says(openai("/v1/responses"), r#"{"model":"ok","input":[{"tools":[{"model":"MODEL"}]}]}"#),
+    says(
+        openai("/v1/responses"),
+        r#"{"model":"ok","input":[{"tools":[{"svg":{"model":"MODEL"}}]}]}"#,
+    ),
+    says(openai("/v1/responses"), r#"{"model":"ok","moderation":{"model":"MODEL"}}"#),
+    says(openai("/v1/responses"), r#"{"model":"ok","response":{"model":"MODEL"}}"#),
+    says(openai("/v1/responses"), r#"{"model":"ok","response":{"tools":[{"model":"MODEL"}]}}"#),
+    says(openai("/v1/responses"), r#"{"model":"ok","session":{"model":"MODEL"}}"#),
     way(Kind::Anthropic, "anthropic", "POST", "/v1/messages", BODY),
     way(Kind::Anthropic, "anthropic", "POST", "/v1/complete", BODY),
     way(Kind::Anthropic, "anthropic", "POST", "/anthropic/v1/messages", BODY),
@@ -99,8 +138,9 @@ const WAYS: &[Way] = &[
     without_model(way(Kind::Gemini, "gemini", "POST", "/upload/v1beta/files", Some("{}"))),
     by_ticket(without_model(way(Kind::Gemini, "gemini", "POST", UPLOAD, Some("{}")))),
     without_model(way(Kind::Gemini, "gemini", "GET", "/download/v1beta/files/f", None)),
-    without_model(socket(Kind::Gemini, "gemini", LIVE)),
-    without_model(socket(Kind::Gemini, "gemini", NAMED_LIVE)),
+    says(gemini(LIVE), SETUP),
+    says(gemini(NAMED_LIVE), SETUP),
+    says(gemini(LIVE), r#"{"setup":{"model":"models/ok"},"model":"MODEL"}"#),
     way(Kind::Decart, "decart", "POST", "/v1/generate/MODEL", Some("{}")),
     form(way(Kind::Decart, "decart", "POST", "/decart/v1/jobs/MODEL", FORM)),
     socket(Kind::Decart, "decart", "/v1/stream?model=MODEL"),
@@ -114,6 +154,10 @@ const UPLOAD: &str = "/upload/v1beta/files?upload_id=1";
 const LIVE: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
 const NAMED_LIVE: &str =
     "/gemini//ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+
+const SETUP: &str = r#"{"setup":{"model":"models/MODEL"}}"#;
+const SESSION: &str = "/v1/realtime?model=ok";
+const TRANSCRIPTION: &str = "/v1/realtime?intent=transcription";
 
 /// A way on which no model is named where it could be read: tried with grants without models.
 const fn without_model(way: Way) -> Way {
@@ -146,8 +190,26 @@ const fn way(
         upgrade: false,
         form: false,
         models: true,
+        message: None,
         ticket: false,
     }
+}
+
+/// A socket on which this message names the model.
+const fn says(way: Way, message: &'static str) -> Way {
+    Way { models: false, message: Some(message), ..way }
+}
+
+const fn turn(body: &'static str) -> Way {
+    way(Kind::OpenAi, "openai", "POST", "/v1/responses", Some(body))
+}
+
+const fn openai(target: &'static str) -> Way {
+    socket(Kind::OpenAi, "openai", target)
+}
+
+const fn gemini(target: &'static str) -> Way {
+    socket(Kind::Gemini, "gemini", target)
 }
 
 const fn socket(kind: Kind, provider: &'static str, target: &'static str) -> Way {
@@ -238,7 +300,7 @@ async fn setup_for(way: &Way) -> Setup {
         .collect::<Vec<_>>()
         .join(", ");
     let mut yaml = CONFIG.replace("PROVIDER", &others);
-    if !way.models {
+    if !way.models && way.message.is_none() {
         yaml = yaml.replace("models: [ok], ", "");
     }
     let setup = Setup::with(&yaml).await;
@@ -253,7 +315,7 @@ async fn setup_for(way: &Way) -> Setup {
 /// How requests get to the gateway.
 enum Carrier {
     /// On a bare socket, or on one that a bridge puts into TLS.
-    Http1(std::net::SocketAddr),
+    Http1(SocketAddr),
     Http2(H2),
 }
 
@@ -313,6 +375,31 @@ async fn every_check(carry: impl AsyncFn(&Setup) -> Carrier, fits: impl Fn(&Way)
             reached,
             "{way:?}: a denied request reached the upstream"
         );
+        if let (Some(message), Carrier::Http1(addr)) = (way.message, &carrier) {
+            every_message(&setup, way, *addr, message).await;
+        }
+    }
+}
+
+/// An allowed model passes in this message, and another ends the socket before it arrives.
+async fn every_message(setup: &Setup, way: &Way, addr: SocketAddr, message: &str) {
+    for (model, passes) in [("ok", true), ("other", false)] {
+        let before = setup.upstream.texts().len();
+        let mut raw = Raw::connect(addr).await;
+        let opened = request(setup, way, &GOOD).send_on(&mut raw).await;
+        assert_eq!(opened.status, 101, "{way:?} opens");
+        let text = message.replace("MODEL", model);
+        raw.send(Frame::new(TEXT, &*text).masked().to_bytes()).await;
+        if passes {
+            assert_eq!(setup.upstream.wait_for_texts(before + 1).await.last(), Some(&text));
+            continue;
+        }
+        let (bytes, _) = raw.read_until_close().await;
+        let close = Frame::parse(&bytes).and_then(|(frame, _)| frame.close_code());
+        assert_eq!(close, Some((1008, "model_not_allowed".into())), "{way:?}");
+        let connection = setup.upstream.connections().len() - 1;
+        setup.upstream.wait_for_close_of(connection).await;
+        assert_eq!(setup.upstream.texts().len(), before, "{way:?}: it never arrived");
     }
 }
 

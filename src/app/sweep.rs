@@ -120,6 +120,7 @@ mod tests {
             ends: ends.into(),
             moved_ms: AtomicU64::new(1_000),
             first_byte_due_ms: AtomicU64::new(due),
+            models: Default::default(),
         })
     }
 

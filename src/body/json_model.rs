@@ -9,10 +9,10 @@ use super::text::{LONGEST, same};
 use std::borrow::Cow;
 
 /// Levels in which members are looked at: longer than any path of [`Wanted::further`].
-const LEVELS: usize = 8;
+pub(super) const LEVELS: usize = 8;
 
 /// Different models that may stand beside the main one.
-const MOST_FURTHER: usize = 64;
+pub(super) const MOST_FURTHER: usize = 64;
 
 /// What to look for.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +109,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-fn refused((stop, at): (Stop, u64)) -> Refused {
+pub(super) fn refused((stop, at): (Stop, u64)) -> Refused {
     match stop {
         Stop::Syntax(what) => Refused::Syntax(format!("{what} at or behind byte {at}")),
         Stop::Duplicate => Refused::Duplicate,
@@ -197,7 +197,7 @@ impl<'a> Members<'a> {
     }
 }
 
-const fn bit(n: usize) -> u32 {
+pub(super) const fn bit(n: usize) -> u32 {
     if n < 32 { 1 << n } else { 0 }
 }
 

@@ -103,11 +103,12 @@ impl Code {
     }
 
     /// WebSocket close status (RFC 6455 section 7.4): policy, too big, try later, internal,
-    /// going away.
+    /// going away, frames that break the protocol.
     pub const fn close_status(self) -> u16 {
         match self {
             Self::MessageTooBig | Self::BodyTooLarge => 1009,
             Self::ShuttingDown => 1001,
+            Self::MalformedRequest => 1002,
             Self::InternalError | Self::UpstreamUnreachable => 1011,
             Self::RateLimited | Self::ConcurrencyLimited | Self::UpstreamTimeout => 1013,
             _ => 1008,

@@ -19,6 +19,8 @@ pub struct Named {
     pub expected: bool,
     /// The body may name more, and is still to come.
     pub pending: bool,
+    /// The messages of the socket name it: none passes that was not held against the grant.
+    pub in_messages: bool,
 }
 
 impl Named {
@@ -35,7 +37,7 @@ impl Named {
     pub fn add(&mut self, model: Box<str>) {
         match &self.model {
             None => self.model = Some(model),
-            Some(first) => self.differ |= plain(first) != plain(&model),
+            Some(first) => self.differ |= !same(first, &model),
         }
     }
 }
@@ -52,7 +54,7 @@ pub(super) fn check(grant: &Grant, target: &Target<'_>, named: &Named) -> Result
     if named.model.is_none() && named.further.is_empty() {
         let by_nature = target.class == Class::ModelList
             || (!named.expected && scope::names(grant, target.path));
-        return if by_nature { Ok(()) } else { Err(unnamed()) };
+        return if by_nature || named.in_messages { Ok(()) } else { Err(unnamed()) };
     }
     if named.expected && named.model.is_none() {
         return Err(unnamed());
@@ -95,8 +97,13 @@ pub(super) fn fits(grant: &Grant, model: &str) -> Result<(), Denial> {
     }
 }
 
+/// Whether two names mean the same model.
+pub fn same(one: &str, other: &str) -> bool {
+    plain(one) == plain(other)
+}
+
 /// `models/x`, as Gemini's bodies say it, and `x` are the same model.
-fn plain(model: &str) -> &str {
+pub fn plain(model: &str) -> &str {
     model.strip_prefix("models/").unwrap_or(model)
 }
 

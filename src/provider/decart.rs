@@ -7,7 +7,8 @@
 //! signalling, `GET /v1/stream`, passes here.
 
 use super::path::Path;
-use super::{Api, Dialect, ModelPlaces};
+use super::socket::{Messages, Naming};
+use super::{Api, BodyPlaces, Dialect, ModelPlaces};
 use crate::policy::Class;
 use crate::slot::place::Place;
 use http::{HeaderName, Method};
@@ -29,6 +30,9 @@ pub(super) static API: Api = Api {
 
 /// Where sessions are; the second is of older SDKs.
 const STREAMS: [&str; 2] = ["/v1/stream", "/v1/avatar-live/stream"];
+/// Signals name no model (`livekit_join`, `prompt`, …); one that does is held against the grant.
+static SIGNALS: Messages =
+    Messages { main: &[], further: &[&["model"]], named: Naming::Url, joins: &[], instead: None };
 const GENERATE: &str = "/v1/generate";
 const JOBS: &str = "/v1/jobs";
 /// Answers with a LiveKit token for whichever room is named.
@@ -58,7 +62,12 @@ fn model<'a>(method: &Method, path: &Path<'a>) -> Option<&'a str> {
 
 fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
     if STREAMS.contains(&path.trimmed()) {
-        return ModelPlaces { query: Some("model"), expected: true, ..ModelPlaces::NONE };
+        return ModelPlaces {
+            query: Some("model"),
+            body: BodyPlaces::Frames(&SIGNALS),
+            expected: true,
+            ..ModelPlaces::NONE
+        };
     }
     model(method, path).map_or(ModelPlaces::NONE, |model| ModelPlaces::in_path(model.into()))
 }

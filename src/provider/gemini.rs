@@ -1,6 +1,7 @@
 //! Google's Gemini API. Source: ai.google.dev/api, and the official SDKs.
 
 use super::path::{Path, below};
+use super::socket::{Messages, Naming};
 use super::{Api, BodyPlaces, Dialect, ModelPlaces, minting, openai};
 use crate::policy::Class;
 use crate::slot::place::Place;
@@ -42,6 +43,15 @@ const VERBS: [&str; 8] = [
 const LIVE: &str = "/ws/google.ai.generativelanguage.";
 const FURTHER: &[&[&str]] =
     &[&["requests", "[]", "model"], &["generateContentRequest", "model"], &["setup", "model"]];
+
+/// Live: the first message sets the session up, its model with it.
+static SESSION: Messages = Messages {
+    main: &[&["setup", "model"]],
+    further: &[&["model"]],
+    named: Naming::First,
+    joins: &[],
+    instead: None,
+};
 
 /// Verbs whose bodies hold a model of their own.
 const REPEATING: [&str; 6] = [
@@ -107,8 +117,8 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
         };
     }
     if path.trimmed().starts_with(LIVE) {
-        // The first message of the socket names it; nothing in the URL does.
-        return ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE };
+        let body = BodyPlaces::Frames(&SESSION);
+        return ModelPlaces { body, expected: true, ..ModelPlaces::NONE };
     }
     // The class sees the verb behind an encoded colon, so the model must end there too.
     let raw = path.raw().replace("%3A", ":").replace("%3a", ":");

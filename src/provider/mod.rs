@@ -12,6 +12,7 @@ pub mod minting;
 pub mod openai;
 pub mod path;
 pub mod route;
+pub mod socket;
 
 use crate::config::{Kind, Provider};
 use crate::policy::Class;
@@ -79,8 +80,8 @@ pub enum BodyPlaces<'a> {
         /// Further ones; `[]` goes into every element of an array.
         further: &'static [&'static [&'static str]],
     },
-    /// Messages of a socket, each with its own; nothing in the URL stands for them.
-    Frames,
+    /// Messages of a socket; where the request opens none, there is nothing to look into.
+    Frames(&'static socket::Messages),
 }
 
 impl ModelPlaces<'_> {

@@ -2,6 +2,7 @@
 //! Source: platform.openai.com/docs/api-reference, and the official SDKs.
 
 use super::path::Path;
+use super::socket::{Messages, Naming};
 use super::{Api, BodyPlaces, Dialect, ModelPlaces, minting};
 use crate::config::Provider;
 use crate::policy::Class;
@@ -41,7 +42,67 @@ const MULTIPART: [&str; 4] = [
 ];
 
 /// Members beside the main model that name one.
-const FURTHER: &[&[&str]] = &[&["tools", "[]", "model"], &["session", "model"]];
+const FURTHER: &[&[&str]] = &[
+    &["tools", "[]", "model"],
+    &["tools", "[]", "svg", "model"],
+    // Tools that an earlier search for tools has found.
+    &["input", "[]", "tools", "[]", "model"],
+    &["input", "[]", "tools", "[]", "svg", "model"],
+    &["moderation", "model"],
+    &["session", "model"],
+    &["session", "audio", "input", "transcription", "model"],
+];
+
+/// Realtime sessions, and sockets that nothing is known of: all speak JSON.
+static REALTIME: Messages = Messages {
+    main: &[&["session", "model"]],
+    further: &[
+        &["model"],
+        &["session", "audio", "input", "transcription", "model"],
+        &["session", "input_audio_transcription", "model"],
+        &["session", "tools", "[]", "model"],
+        &["response", "model"],
+        &["response", "audio", "input", "transcription", "model"],
+        &["response", "input_audio_transcription", "model"],
+        &["response", "tools", "[]", "model"],
+        &["tools", "[]", "model"],
+    ],
+    named: Naming::Url,
+    joins: &["call_id"],
+    instead: Some(("intent", "transcription", &TRANSCRIPTION)),
+};
+
+/// Sessions that transcribe: the URL need not name a model, `session.update` (formerly
+/// `transcription_session.update`) does.
+static TRANSCRIPTION: Messages = Messages {
+    main: &[
+        &["session", "audio", "input", "transcription", "model"],
+        &["session", "input_audio_transcription", "model"],
+    ],
+    further: &[&["model"], &["session", "model"], &["response", "model"]],
+    named: Naming::First,
+    joins: &["call_id"],
+    instead: None,
+};
+
+/// Responses over a WebSocket: every turn names its model as a POST does, whatever `stream_id` it
+/// has.
+static RESPONSES: Messages = Messages {
+    main: &[&["model"]],
+    further: &[
+        &["tools", "[]", "model"],
+        &["tools", "[]", "svg", "model"],
+        &["input", "[]", "tools", "[]", "model"],
+        &["input", "[]", "tools", "[]", "svg", "model"],
+        &["moderation", "model"],
+        &["response", "model"],
+        &["response", "tools", "[]", "model"],
+        &["session", "model"],
+    ],
+    named: Naming::Each("response.create"),
+    joins: &[],
+    instead: None,
+};
 
 /// What a path is. Unknown ones count as stateful.
 pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
@@ -80,12 +141,15 @@ pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a>
         "/v1/models" => ModelPlaces::NONE,
         "/v1/realtime" => ModelPlaces {
             query: Some("model"),
-            ..ModelPlaces { expected: true, ..ModelPlaces::NONE }
+            body: BodyPlaces::Frames(&REALTIME),
+            expected: true,
+            ..ModelPlaces::NONE
         },
-        // Every frame of a responses socket names its own; nothing in the URL does.
-        "/v1/responses" if method == Method::GET => {
-            ModelPlaces { body: BodyPlaces::Frames, expected: true, ..ModelPlaces::NONE }
-        }
+        "/v1/responses" if method == Method::GET => ModelPlaces {
+            body: BodyPlaces::Frames(&RESPONSES),
+            expected: true,
+            ..ModelPlaces::NONE
+        },
         _ if POST_INFERENCE.contains(&trimmed)
             || MULTIPART.contains(&trimmed)
             || trimmed == "/v1/videos" =>
@@ -95,6 +159,9 @@ pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a>
         // Fine-tuning jobs, accepted calls and whatever comes: a model that is named is checked.
         _ if method == Method::POST => {
             ModelPlaces { expected: false, ..ModelPlaces::in_json(FURTHER) }
+        }
+        _ if method == Method::GET => {
+            ModelPlaces { body: BodyPlaces::Frames(&REALTIME), ..ModelPlaces::NONE }
         }
         _ => ModelPlaces::NONE,
     }

@@ -2,9 +2,10 @@
 //! `policy::check`'s.
 
 use super::canonical::{self, Framing};
-use super::ctx::{Ctx, Flight, Note, Stage};
+use super::ctx::{Ctx, Flight, Frames, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
+use super::socket::Reader;
 use super::{forwarded, keep_alive, models, own, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
@@ -108,6 +109,7 @@ fn enter(
         ends: permit.ends().into(),
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
+        models: Default::default(),
     };
     let entry = gateway.registry.enter(live);
     ctx.note.live = Some(entry.live().clone());
@@ -128,7 +130,7 @@ fn enter(
         at_once: asked.framing.fits_at_once(),
         has_body: asked.framing.has_body(),
         held: None,
-        frames: asked.framing.upgrade.then(Box::default),
+        frames: asked.framing.upgrade.then(|| Box::new(Frames::read_by(asked.reader))),
         refusal: None,
     }));
 }
@@ -147,6 +149,7 @@ pub(super) struct Answers {
     pub(super) own: Option<Own>,
     ticket_ends_ms: Option<u64>,
     ahead: Option<Box<Ahead>>,
+    reader: Option<Box<Reader>>,
 }
 
 /// The session, as the gate sees it.
@@ -188,6 +191,7 @@ impl<'a> Asked<'a> {
             own: None,
             ticket_ends_ms: None,
             ahead: None,
+            reader: None,
         };
         Self { gateway, session, snapshot, note, peer, found }
     }
@@ -380,6 +384,7 @@ impl policy::Request for Asked<'_> {
         }
         let (named, ahead) = models::collect(provider, &places, self.session, body).await?;
         self.found.ahead = ahead;
+        self.found.reader = Reader::of(&places, uri.query(), body.framing);
         Ok(named)
     }
 

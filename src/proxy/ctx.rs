@@ -2,6 +2,7 @@
 
 use super::gateway::{Gateway, Snapshot};
 use super::search::Ahead;
+use super::socket::Reader;
 use crate::config::Provider;
 use crate::policy::{Code, Denial, Pass};
 use crate::provider::Dialect;
@@ -104,16 +105,30 @@ pub struct Flight {
     pub refusal: Option<Denial>,
 }
 
+impl Flight {
+    /// Whether the caller's messages are read.
+    pub(super) fn is_read(&self) -> bool {
+        self.frames.as_ref().is_some_and(|frames| frames.reader.is_some())
+    }
+}
+
 /// Where both directions of a socket stand.
 #[derive(Default)]
 pub struct Frames {
-    /// From the caller.
+    /// What reads the caller's messages, where a grant needs that.
+    pub(super) reader: Option<Box<Reader>>,
+    /// From the caller, where nobody reads them.
     pub up: Tracker,
     /// To the caller.
     pub down: Tracker,
 }
 
 impl Frames {
+    /// Before the first byte.
+    pub(super) fn read_by(reader: Option<Box<Reader>>) -> Self {
+        Self { reader, ..Self::default() }
+    }
+
     /// Whether a close frame of ours would land between frames, and none has gone before.
     pub fn may_close(&self) -> bool {
         self.down.at_boundary() && !self.down.closed()
@@ -137,6 +152,8 @@ pub struct Held {
 pub struct Note {
     /// Index of the provider, once routed.
     pub provider: Option<usize>,
+    /// The model that a message of the socket has named last.
+    pub model: Option<Box<str>>,
     /// The shape of errors where the path itself decides it.
     pub dialect: Option<Dialect>,
     /// Whose it is, once authenticated.

@@ -65,18 +65,30 @@ impl Gateway {
     /// reach what it reached.
     pub fn still_allows(&self, live: &Live) -> bool {
         let snapshot = self.snapshot.load();
-        let token = match &live.token.client {
-            // Whether its text is still remembered does not matter.
-            Some(_) => Some(live.token.clone()).filter(|t| !self.clients.is_revoked(&t.id)),
-            None => self.index.lookup(&live.token.digest).filter(|t| t.id == live.token.id),
-        };
-        let holder = token.and_then(|token| Holder::of(token, &self.index));
-        let ends = holder.and_then(|holder| {
+        let ends = self.holder_now(live).and_then(|holder| {
             let target = live.reach.target();
             still_allowed(&snapshot.config, &holder, &target, |bounds| model_kept(bounds, live))
         });
         // Its token's expiry may be another by now.
         ends.map(|ends| *live.ends.lock() = ends).is_some()
+    }
+
+    /// Whether a session may use this model under what is in force now.
+    pub fn allows_now(&self, live: &Live, model: &str) -> bool {
+        let snapshot = self.snapshot.load();
+        self.holder_now(live).is_some_and(|holder| {
+            holder.bounds(&snapshot.config).is_ok_and(|bounds| bounds.have_model(model))
+        })
+    }
+
+    /// Whose a session is, as they are now; nobody where its token is gone.
+    fn holder_now(&self, live: &Live) -> Option<Holder> {
+        let token = match &live.token.client {
+            // Whether its text is still remembered does not matter.
+            Some(_) => Some(live.token.clone()).filter(|t| !self.clients.is_revoked(&t.id)),
+            None => self.index.lookup(&live.token.digest).filter(|t| t.id == live.token.id),
+        };
+        token.and_then(|token| Holder::of(token, &self.index))
     }
 
     /// Takes one of the connections that a client token may open.
@@ -108,6 +120,9 @@ impl Gateway {
 }
 
 fn model_kept(bounds: &Bounds<'_>, live: &Live) -> bool {
+    if !live.models.lock().iter().all(|model| bounds.have_model(model)) {
+        return false;
+    }
     match live.reach.model.get() {
         Some(Some(model)) => bounds.have_model(model),
         // One that began without models to check can't be shown to keep to them now; one that

@@ -3,7 +3,7 @@
 //! - [`admit`]: the gate
 //! - [`own`]: keygate's own endpoints
 //! - [`upstream_request`]: the swap
-//! - [`request_body`], [`response_body`]: what passes
+//! - [`request_body`], [`response_body`]: what passes; [`socket`]: a caller's messages, read
 //! - [`response`], [`held`], [`location`], [`ticket`]: the way back
 //! - [`reject`]: every denial
 //! - [`finish`]: log and counters
@@ -27,6 +27,7 @@ mod request_body;
 mod response;
 mod response_body;
 mod search;
+mod socket;
 mod ticket;
 mod upstream;
 mod upstream_request;

@@ -5,9 +5,11 @@
 
 use super::canonical::Framing;
 use super::search::{Ahead, Search};
+use super::socket;
 use crate::config::{Kind, Provider};
 use crate::policy::{Code, Denial, model::Named};
 use crate::provider::path::Path;
+use crate::provider::socket::Naming;
 use crate::provider::{BodyPlaces, ModelPlaces};
 use bytes::{Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
@@ -84,9 +86,18 @@ pub(super) async fn collect(
     body: Body,
 ) -> Result<(Named, Option<Box<Ahead>>), Denial> {
     let mut named = Named { expected: places.expected, ..Named::default() };
-    if places.body == BodyPlaces::Frames {
-        // Frames are not read: such a request has named no model yet.
-        return Ok((named, None));
+    if let Some(messages) = socket::messages(places, session.req_header().uri.query()) {
+        let upgrade = body.framing.upgrade;
+        if upgrade && messages.joins(session.req_header().uri.query()) {
+            let why = "the model of what the socket would join is not known here";
+            return Err(Denial::new(Code::ModelNotAllowed, why));
+        }
+        named.in_messages = messages.named != Naming::Url;
+        if named.in_messages && !upgrade {
+            // No messages, so no model.
+            named.in_messages = false;
+            return Ok((named, None));
+        }
     }
     if let Some(segment) = &places.path {
         named.add(decoded(segment)?);

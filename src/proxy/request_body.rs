@@ -1,5 +1,5 @@
 //! The request's body on its way: counted, limited, searched for its models while the permit is
-//! pending; a socket's frames followed.
+//! pending; a socket's frames followed, or its messages read ([`super::socket`]).
 //!
 //! While it is pending the provider stays a chunk behind the caller. On a denial Pingora drops the
 //! provider's connection, which has seen an incomplete request.
@@ -7,9 +7,10 @@
 //! Never yields before the upgrade has happened: Pingora tears WebSocket upgrades down when this
 //! phase does.
 
-use super::ctx::{Ctx, Stage};
+use super::ctx::{Ctx, Flight, Stage};
 use super::gateway::Gateway;
 use super::search;
+use super::socket::Against;
 use crate::policy::{Code, Denial};
 use crate::session::connection::Cut;
 use crate::ws::close;
@@ -46,7 +47,9 @@ pub(super) async fn pass(
             *body = None;
             return refuse(ctx, Code::BodyTooLarge.into());
         }
-        if upgraded && let Some(frames) = &mut flight.frames {
+        if upgraded && flight.is_read() {
+            read(gateway, body, ctx);
+        } else if upgraded && let Some(frames) = &mut flight.frames {
             let limit = ctx.snapshot.config.limits.max_ws_message;
             if frames.up.follow(chunk, limit).is_err() {
                 *body = None;
@@ -55,7 +58,7 @@ pub(super) async fn pass(
             }
         }
     }
-    if flight.ahead.is_some()
+    if ctx.flight().is_some_and(|flight| flight.ahead.is_some())
         && let Err(denial) = look(gateway, ctx, body, end)
     {
         *body = None;
@@ -72,6 +75,30 @@ pub(super) async fn pass(
         *body = None;
     }
     Ok(())
+}
+
+/// Reads a socket's messages. One that may not pass ends the socket behind what came before it:
+/// with the cut, the caller's side ends.
+fn read(gateway: &Gateway, body: &mut Option<Bytes>, ctx: &mut Ctx) {
+    let Stage::Passed(flight) = &mut ctx.stage else { return };
+    let Flight { frames, permit, entry, refusal, .. } = &mut **flight;
+    let Some(reader) = frames.as_mut().and_then(|frames| frames.reader.as_mut()) else { return };
+    let against = Against {
+        gateway,
+        config: &ctx.snapshot.config,
+        permit,
+        live: entry.live(),
+        changes: ctx.changes,
+        note: &mut ctx.note,
+    };
+    let (passes, denial) = reader.pass(body.take().unwrap_or_default(), against);
+    *body = Some(passes);
+    if let Some(denial) = denial
+        && entry.live().handle.cut(Cut::Refused)
+    {
+        gateway.metrics.session_cut(denial.code.as_str());
+        *refusal = Some(denial);
+    }
 }
 
 /// Searches a chunk, and puts the one before in its place; at the end decides, and lets all go.
@@ -113,14 +140,11 @@ async fn say_goodbye(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let Stage::Passed(flight) = &ctx.stage else { return Ok(()) };
     let Some(why) = flight.entry.live().handle.was_cut() else { return Ok(()) };
     let free = flight.frames.as_ref().is_some_and(|f| f.may_close());
-    ctx.note.denial = Some(why.code());
+    let code = flight.refusal.as_ref().map_or(why.code(), |denial| denial.code);
+    ctx.note.denial = Some(code);
     if free {
-        session
-            .write_response_body(
-                Some(close::frame(why.code().close_status(), why.code().as_str()).into()),
-                false,
-            )
-            .await?;
+        let frame = close::frame(code.close_status(), code.as_str());
+        session.write_response_body(Some(frame.into()), false).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! that our key is the problem. While it is read, Pingora is shown an informational header, which
 //! it is told to skip; [`super::held`] then decides what the caller gets.
 
-use super::ctx::{Ctx, Held, Stage};
+use super::ctx::{Ctx, Flight, Held, Stage};
 use super::gateway::Gateway;
 use super::{location, reject::X_REQUEST_ID, ticket};
 use crate::config::Kind;
@@ -14,7 +14,9 @@ use crate::provider::key_error;
 use crate::slot::extract::offers;
 use crate::telemetry::Transport;
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, VARY};
+use http::header::{
+    CONTENT_LENGTH, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, VARY,
+};
 use http::response::Parts as RespParts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
@@ -55,7 +57,7 @@ pub(super) fn receive(
         return Error::e_explain(ErrorType::HTTPStatus(code.status()), code.as_str());
     }
     if status < 400 {
-        return Ok(());
+        return if flight.is_read() { opens(header, flight) } else { Ok(()) };
     }
     if key_error::by_status(status) {
         return key_rejected(gateway, ctx);
@@ -73,6 +75,21 @@ pub(super) fn receive(
         overflow: false,
     });
     skip(session, header)
+}
+
+/// Whether the socket that was asked for is there, and can be read: nothing else may be answered
+/// where the model is in its messages, and no extension was offered.
+fn opens(header: &ResponseHeader, flight: &mut Flight) -> Result<()> {
+    let why = if header.status != StatusCode::SWITCHING_PROTOCOLS {
+        "the provider did not open the socket"
+    } else if header.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        "the provider agreed to a WebSocket extension that nobody had offered"
+    } else {
+        return Ok(());
+    };
+    let code = Code::UpstreamUnreachable;
+    flight.refusal = Some(Denial::new(code, why));
+    Error::e_explain(ErrorType::HTTPStatus(code.status()), code.as_str())
 }
 
 /// 103 is skipped by the downstream session as it is told here, body filters still run.

@@ -39,7 +39,7 @@ impl<'a> Search<'a> {
     /// 415 for what can't be read, 400 for what can be read in two ways.
     pub(super) fn of(places: &BodyPlaces<'a>, headers: &HeaderMap) -> Result<Option<Self>, Denial> {
         let (main, configured, further) = match *places {
-            BodyPlaces::None | BodyPlaces::Frames => return Ok(None),
+            BodyPlaces::None | BodyPlaces::Frames(_) => return Ok(None),
             BodyPlaces::Json { main, configured, further } => (main, configured, further),
         };
         let plain = |e: &HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"identity");

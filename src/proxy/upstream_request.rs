@@ -12,7 +12,7 @@ use crate::provider::path::Path;
 use crate::slot::inject::{Filled, inject};
 use crate::slot::place::{Place, QueryNames};
 use crate::slot::strip::{self, Lets};
-use http::header::{COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{COOKIE, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -37,6 +37,10 @@ pub(super) fn rewrite(ctx: &mut Ctx, request: &mut RequestHeader) -> Result<()> 
     let mut parts = Parts::from(std::mem::replace(request, empty));
     let lets = lets(provider, flight, reached);
     strip_headers(&mut parts.headers, lets);
+    if flight.is_read() {
+        // What is compressed could not be read.
+        parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    }
     if lets.cookies {
         join_cookies(&mut parts.headers)?;
     }

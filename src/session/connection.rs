@@ -79,6 +79,8 @@ pub enum Cut {
     MessageTooBig,
     /// It has lasted as long as it may, or its token has expired.
     SessionExpired,
+    /// What it sent on its socket may not pass; the request's own refusal says more.
+    Refused,
 }
 
 impl Cut {
@@ -90,6 +92,7 @@ impl Cut {
             Self::TimedOut => Code::UpstreamTimeout,
             Self::MessageTooBig => Code::MessageTooBig,
             Self::SessionExpired => Code::SessionExpired,
+            Self::Refused => Code::InvalidBody,
         }
     }
 
@@ -101,7 +104,8 @@ impl Cut {
             2 => Some(Self::ShuttingDown),
             3 => Some(Self::TimedOut),
             4 => Some(Self::MessageTooBig),
-            _ => Some(Self::SessionExpired),
+            5 => Some(Self::SessionExpired),
+            _ => Some(Self::Refused),
         }
     }
 

@@ -14,6 +14,9 @@ use std::sync::{Arc, OnceLock};
 
 const SHARDS: usize = 16;
 
+/// Different models that the messages of one socket may name.
+const MOST_MODELS: usize = 64;
+
 /// Everything that is in flight.
 #[derive(Debug)]
 pub struct Registry {
@@ -56,6 +59,8 @@ pub struct Live {
     pub moved_ms: AtomicU64,
     /// Monotonic milliseconds by which the first byte of the answer is due; 0 once it came.
     pub first_byte_due_ms: AtomicU64,
+    /// Models that the messages of a socket have named, each once.
+    pub models: Mutex<Vec<Box<str>>>,
 }
 
 /// What a session reached: enough to hold it against a changed grant.
@@ -73,6 +78,24 @@ pub struct Reach {
     pub model: OnceLock<Option<Box<str>>>,
     /// Its grant had models.
     pub scoped: bool,
+}
+
+impl Live {
+    /// Messages of the socket name these. Gives false where they would be more than 64 different
+    /// ones.
+    pub fn note_models(&self, named: &[Box<str>]) -> bool {
+        let mut models = self.models.lock();
+        for model in named {
+            if models.contains(model) {
+                continue;
+            }
+            if models.len() == MOST_MODELS {
+                return false;
+            }
+            models.push(model.clone());
+        }
+        true
+    }
 }
 
 impl Reach {

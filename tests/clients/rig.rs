@@ -44,7 +44,7 @@ policies:
     models: [gpt-4o-mini, gpt-realtime, claude-sonnet-5-5, gemini-2.5-flash]
     rate_limit: { requests: 100, per: 60s }
     concurrency: 4
-  # Where the model is in a frame or a file is, a token with models would be refused.
+  # Where a file is and no model, a token with models would be refused.
   unscoped: { providers: [openai, gemini, openai-rejects, gemini-rejects], methods: [GET, POST] }
   other_model: { models: [some-other-model] }
   minter: { providers: [openai, gemini], methods: [GET, POST] }
@@ -124,7 +124,7 @@ impl Rig {
         self.run_with(environment, script, &[], "any", "http").await
     }
 
-    /// The same over TLS, for what sends its model where a token with models is refused.
+    /// The same over TLS, with a token of the caller's choice.
     pub(super) async fn run_tls(
         &self,
         environment: Environment,

@@ -11,24 +11,28 @@ import signal
 import sys
 import tempfile
 
-from . import build, http2, latency, load, machine, memory, reload, report, sessions, settings
+from . import build, http2, inspection, latency, load, machine, memory, reload, report
+from . import sessions, settings
 from .process import Failed
 
 PARTS = {
     "load": load.measure,
     "http2": http2.measure,
     "latency": latency.measure,
+    "bodies": inspection.bodies,
+    "sockets": inspection.sockets,
     "memory": memory.measure,
     "reload": reload.measure,
     "sessions": sessions.measure,
 }
 # These look at keygate alone.
-NEED_KEYGATE = ("memory", "reload", "sessions")
+NEED_KEYGATE = ("bodies", "sockets", "memory", "reload", "sessions")
 
 
 def main():
     machine.check()
-    build.peers()
+    if any(name not in NEED_KEYGATE for name in settings.PARTS):
+        build.peers()
     if {"keygate", "keygate-jwt"} & set(settings.TARGETS):
         build.keygate()
     results = {}

@@ -37,6 +37,14 @@ policies:
     origins: ["{origin}"]
     rate_limit: {{ requests: 16777215, per: 60s }}
     concurrency: 10000
+  # The same, but for the models: nothing is looked for.
+  open:
+    providers: [openai, streaming]
+    methods: [GET, POST]
+    paths: ["/v1/chat/*", "/v1/realtime"]
+    origins: ["{origin}"]
+    rate_limit: {{ requests: 16777215, per: 60s }}
+    concurrency: 10000
 default_policy:
   rate_limit: {{ requests: 100, per: 60s }}
 """
@@ -66,11 +74,7 @@ class Gateway:
         key.write_text("sk-not-a-real-key-0123456789\n")
         key.chmod(0o600)
         self.write_config(static_tokens)
-        self.token = json.loads(
-            self.command(
-                "token", "create", "--name", "bench", "--policy", "bench", "--may-mint", "--json"
-            )
-        )["token"]
+        self.token = self.create_token("bench", "--may-mint")
         command = [build.KEYGATE, "serve", "-c", self._config]
         self.process = group.start("keygate", settings.PROXY_CORE, command)
         self.process.wait_listening(self.address)
@@ -100,6 +104,11 @@ class Gateway:
         fresh.write_text(text)
         fresh.chmod(0o600)
         os.replace(fresh, self._config)
+
+    def create_token(self, policy, *flags):
+        """A token of the store under a policy of that name."""
+        words = ("token", "create", "--name", policy, "--policy", policy, *flags, "--json")
+        return json.loads(self.command(*words))["token"]
 
     def command(self, *words):
         """Runs a command of keygate's and returns what it prints."""

@@ -28,6 +28,7 @@ WANTED_HTTP2_RATIO = 1.25
 WANTED_SIGNED_RATIO = 1.05
 # Beside idle sessions, divided by the same without.
 WANTED_SESSIONS_RATIO = 1.03
+WANTED_INSPECTION_RATIO = 1.25
 WANTED_LATENCY = 1.10
 WANTED_RSS_KIB = 20 * 1024
 WANTED_PARSE_MS = 100
@@ -38,7 +39,8 @@ def render(facts, results):
     lines = ["# Load report", ""]
     lines += _table(["", ""], [[name, value] for name, value in facts.items()])
     parts = {"load": _load, "http2": _http2, "latency": _latency}
-    parts |= {"memory": _memory, "reload": _reload, "sessions": _sessions}
+    parts |= {"bodies": _bodies, "sockets": _sockets, "memory": _memory, "reload": _reload}
+    parts |= {"sessions": _sessions}
     for name, part in parts.items():
         if name in results:
             lines += ["", *part(results[name])]
@@ -167,6 +169,33 @@ def _latency(by_target):
         rows.append(["wanted", verdicts[0], "", verdicts[2]])
     head = ["", "POST to first event", "upstream's write to our read", "WebSocket echo"]
     return [*lines, "", *_table(head, rows)]
+
+
+def _bodies(by_case):
+    title = "## Bodies of 1 MiB, searched for their model"
+    rows = _compared(by_case)
+    return [title, "", *_table(["", "CPU µs/request", "divided by", "wanted", ""], rows)]
+
+
+def _sockets(by_message):
+    rows = []
+    for message, by_case in by_message.items():
+        rows += [[f"{message}, {row[0]}", *row[1:]] for row in _compared(by_case)]
+    title = "## Messages of sockets, read for their models"
+    return [title, "", *_table(["", "CPU µs/message", "divided by", "wanted", ""], rows)]
+
+
+def _compared(by_case):
+    """A row for each case, and in each but the first its ratio to that."""
+    (first, base), *others = by_case.items()
+    rows = [[first, f"{statistics.median(base):.1f}", "", "", ""]]
+    for name, values in others:
+        ratio = statistics.median(values) / statistics.median(base)
+        by_round = [a / b for a, b in zip(values, base)]
+        rows.append([name, f"{statistics.median(values):.1f}"])
+        rows[-1] += [f"{ratio:.2f} ({min(by_round):.2f} to {max(by_round):.2f})"]
+        rows[-1] += [f"≤ {WANTED_INSPECTION_RATIO:.2f}", _verdict(ratio <= WANTED_INSPECTION_RATIO)]
+    return rows
 
 
 def _memory(kib):

@@ -37,7 +37,16 @@ ALL_TARGETS = (
     "keygate",
     "keygate-jwt",
 )
-ALL_PARTS = ("load", "http2", "latency", "memory", "reload", "sessions")
+ALL_PARTS = (
+    "load",
+    "http2",
+    "latency",
+    "bodies",
+    "sockets",
+    "memory",
+    "reload",
+    "sessions",
+)
 
 
 def _chosen(variable, allowed):
