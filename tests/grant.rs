@@ -69,8 +69,8 @@ impl Asked {
             return match ws::connect(setup.addr(), &target, &headers, &[]).await {
                 Err(refused) => told(&refused),
                 Ok((mut socket, _)) => {
-                    socket.say("through").await;
-                    assert_eq!(socket.hear().await, "through");
+                    socket.say(r#"{"type":"through"}"#).await;
+                    assert_eq!(socket.hear().await, r#"{"type":"through"}"#);
                     socket.close(1000, "done").await;
                     (101, None)
                 }

@@ -5,9 +5,9 @@ use super::rig::{Rig, assert_pieces};
 use crate::support::canary;
 
 /// Google's auth token, then Live with its name. It is good for one session.
-async fn live_with_an_auth_token(environment: Environment, script: &str) {
+async fn live_with_an_auth_token(environment: Environment, script: &str, models: &[&str]) {
     let rig = Rig::start().await;
-    let got = rig.run_tls(environment, script, "minter").await;
+    let got = rig.run_with(environment, script, models, "minter", "https").await;
     let name = got["name"].as_str().expect("a name");
     assert!(name.starts_with("auth_tokens/"), "as Google names them: {name}");
     canary::adopt_token(name);
@@ -31,12 +31,17 @@ async fn live_with_an_auth_token(environment: Environment, script: &str) {
     assert!(child["token_id"].as_str().is_some_and(|id| id.starts_with("ctk_")), "{child}");
 }
 
+/// One that is bound to a model: what names it is the session's first message, which is read.
+const BOUND: &[&str] = &["gemini-2.5-flash"];
+
 #[tokio::test]
 async fn google_genai_for_python_mints_an_auth_token_and_opens_live_with_it() {
-    live_with_an_auth_token(PYTHON, "gemini_auth_token.py").await;
+    live_with_an_auth_token(PYTHON, "gemini_auth_token.py", &[]).await;
+    live_with_an_auth_token(PYTHON, "gemini_auth_token.py", BOUND).await;
 }
 
 #[tokio::test]
 async fn google_genai_for_javascript_mints_an_auth_token_and_opens_live_with_it() {
-    live_with_an_auth_token(NODE, "gemini_auth_token.mjs").await;
+    live_with_an_auth_token(NODE, "gemini_auth_token.mjs", &[]).await;
+    live_with_an_auth_token(NODE, "gemini_auth_token.mjs", BOUND).await;
 }
