@@ -21,6 +21,8 @@ mod evasion;
 #[cfg(test)]
 mod fault;
 #[cfg(test)]
+mod front;
+#[cfg(test)]
 mod gate;
 #[cfg(test)]
 mod house;

@@ -5,13 +5,14 @@ use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Flight, Note, Stage};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
-use super::{forwarded, keep_alive, models, own, reject, ticket};
+use super::{forwarded, head, keep_alive, models, own, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
+use crate::session::connection::{Carrier, Connection};
 use crate::session::handle::Handle;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
@@ -31,9 +32,9 @@ use std::sync::{Arc, OnceLock};
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     keep_alive::decide(gateway, session);
     let (verdict, asked) = {
-        let secure = ctx.is_secure();
         let snapshot = &ctx.snapshot;
-        let mut asked = Asked::new(gateway, session, snapshot, &mut ctx.note, secure);
+        let connection = ctx.connection.as_deref();
+        let mut asked = Asked::new(gateway, session, snapshot, &mut ctx.note, connection);
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
@@ -156,6 +157,7 @@ struct Asked<'a> {
     snapshot: &'a Snapshot,
     note: &'a mut Note,
     peer: Option<IpAddr>,
+    connection: Option<&'a Connection>,
     found: Answers,
 }
 
@@ -165,7 +167,7 @@ impl<'a> Asked<'a> {
         session: &'a mut Session,
         snapshot: &'a Snapshot,
         note: &'a mut Note,
-        secure: bool,
+        connection: Option<&'a Connection>,
     ) -> Self {
         let peer = session.client_addr().and_then(|a| a.as_inet()).map(std::net::SocketAddr::ip);
         let trusted = peer.is_some_and(|p| forwarded::trusts(&snapshot.config, p));
@@ -174,6 +176,7 @@ impl<'a> Asked<'a> {
             if trusted { forwarded::client(&snapshot.config, headers).or(peer) } else { peer };
         note.client = peer;
         let scheme = if trusted { forwarded::scheme(headers) } else { None };
+        let secure = connection.is_some_and(|c| c.carrier() != Carrier::Plain);
         let scheme = scheme.unwrap_or(if secure { "https" } else { "http" });
         let found = Answers {
             route: Route { provider: usize::MAX, skip: 0 },
@@ -189,7 +192,7 @@ impl<'a> Asked<'a> {
             ticket_ends_ms: None,
             ahead: None,
         };
-        Self { gateway, session, snapshot, note, peer, found }
+        Self { gateway, session, snapshot, note, peer, connection, found }
     }
 
     fn end(self) -> Answers {
@@ -222,8 +225,8 @@ impl<'a> Asked<'a> {
 
 impl policy::Request for Asked<'_> {
     fn framing(&mut self) -> Result<(), Denial> {
+        self.found.framing = head::framing(self.session, self.connection)?;
         let request = self.session.req_header();
-        self.found.framing = canonical::framing(&request.headers, request.version)?;
         if self.found.framing.upgrade {
             canonical::handshake(&request.method, self.found.framing)
         } else {

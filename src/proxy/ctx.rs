@@ -234,11 +234,6 @@ impl Ctx {
         }
     }
 
-    /// Whether it came through TLS.
-    pub(super) fn is_secure(&self) -> bool {
-        self.connection.as_ref().is_some_and(|c| c.carrier() != Carrier::Plain)
-    }
-
     /// Its end has come in the usual way.
     pub(super) fn settled(&mut self) {
         self.unsettled = None;

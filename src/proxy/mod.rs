@@ -1,6 +1,6 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
-//! - [`admit`]: the gate
+//! - [`admit`]: the gate; [`head`], [`canonical`]: its first steps
 //! - [`own`]: keygate's own endpoints
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes
@@ -16,6 +16,7 @@ pub mod ctx;
 mod finish;
 mod forwarded;
 pub mod gateway;
+mod head;
 mod held;
 mod keep_alive;
 mod location;

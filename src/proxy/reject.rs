@@ -41,7 +41,10 @@ pub(super) async fn answer(
     ctx.note.status = denial.code.status();
     ctx.note.denial = Some(denial.code);
     ctx.stage = Stage::Refused;
-    if gateway.draining.load(Acquire) {
+    let odd =
+        matches!(denial.code, Code::MalformedRequest | Code::HeadersTooLarge | Code::UriTooLong);
+    // Where a request could be read differently, nobody knows where the next one begins.
+    if odd || gateway.draining.load(Acquire) {
         session.set_keepalive(None);
     }
     write(session, ctx, header, body).await?;

@@ -1,6 +1,7 @@
 //! What keygate knows of one downstream connection, shared between its stream and its requests.
 
 use super::connections::Place;
+use super::head::Oddity;
 use crate::policy::Code;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub struct Connection {
     /// begins or ends, so that a cut can name its request.
     state: AtomicU64,
     wakers: Mutex<Wakers>,
+    /// What is wrong with a head that came; it is the connection's last.
+    oddity: AtomicU8,
     /// Given back when the connection ends.
     _place: Option<Place>,
 }
@@ -137,6 +140,7 @@ impl Connection {
             allowed_ms: AtomicU64::new(header_timeout_ms),
             state: AtomicU64::new(0),
             wakers: Mutex::default(),
+            oddity: AtomicU8::new(0),
             _place: place,
         }
     }
@@ -207,12 +211,31 @@ impl Connection {
         Cut::of(why)
     }
 
-    /// Bytes arrived: if they begin a request on a resting connection, its deadline begins.
-    pub(super) fn arrived(&self) {
-        if self.rests() {
+    /// Bytes arrived: if they begin a request on a resting connection, its deadline begins. Gives
+    /// whether they do.
+    pub(super) fn arrived(&self) -> bool {
+        let begins = self.rests();
+        if begins {
             self.due_in(self.header_timeout_ms);
             self.phase.store(Phase::Headers as u8, Release);
         }
+        begins
+    }
+
+    /// Whether a head is arriving.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.phase.load(Acquire) == Phase::Headers as u8
+    }
+
+    /// Something is wrong with the head that is arriving.
+    pub(super) fn note(&self, oddity: Oddity) {
+        self.oddity.store(oddity as u8, Release);
+    }
+
+    /// What is wrong with the head that has arrived, if anything is. It stays so: such a connection
+    /// is closed.
+    pub fn oddity(&self) -> Option<Oddity> {
+        Oddity::of(self.oddity.load(Acquire))
     }
 
     /// By when the headers must be there, or their first byte, if they are due.
