@@ -43,6 +43,8 @@ mod reload;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod socket;
 #[cfg(test)]
 mod stream;

@@ -1,5 +1,5 @@
-//! Our own timers: what waits too long for a first byte, streams on which nothing moves, and
-//! certificates that were replaced.
+//! Our own timers: what waits too long for a first byte, streams on which nothing moves, bodies that
+//! drip, and certificates that were replaced.
 //!
 //! Pingora's own would set and drop a timer for every read of every request; this looks at the
 //! registry twice a second.
@@ -57,21 +57,27 @@ fn look(gateway: &Gateway) {
         {
             return Some(Cut::SessionExpired);
         }
+        if live.pace.is_late(now) {
+            return Some(Cut::SlowBody);
+        }
         // Before the first byte, silence is the provider thinking.
         let over = if due > 0 { now >= due } else { still >= idle };
         over.then_some(Cut::TimedOut)
     };
-    let (timed_out, expired) = (AtomicU64::new(0), AtomicU64::new(0));
+    let [timed_out, expired, slow] = [(); 3].map(|()| AtomicU64::new(0));
     gateway.registry.cut(|live| {
         let why = late(live).filter(|_| live.handle.was_cut().is_none());
         match why {
             Some(Cut::SessionExpired) => expired.fetch_add(1, Relaxed),
+            Some(Cut::SlowBody) => slow.fetch_add(1, Relaxed),
             Some(_) => timed_out.fetch_add(1, Relaxed),
             None => 0,
         };
         why
     });
-    for (count, why) in [(timed_out, Cut::TimedOut), (expired, Cut::SessionExpired)] {
+    let counts =
+        [(timed_out, Cut::TimedOut), (expired, Cut::SessionExpired), (slow, Cut::SlowBody)];
+    for (count, why) in counts {
         for _ in 0..count.into_inner() {
             gateway.metrics.session_cut(why.as_str());
         }

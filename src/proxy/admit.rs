@@ -14,6 +14,7 @@ use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
 use crate::session::connection::{Carrier, Connection};
 use crate::session::handle::Handle;
+use crate::session::pace::Pace;
 use crate::session::registry::{Live, Reach};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
@@ -109,6 +110,7 @@ fn enter(
         ends: permit.ends(),
         moved_ms: AtomicU64::new(now),
         first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
+        pace: Pace::new(now, asked.framing.has_body() || asked.framing.unannounced),
     };
     let entry = gateway.registry.enter(live);
     ctx.note.live = Some(entry.live().clone());

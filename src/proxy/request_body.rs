@@ -36,6 +36,7 @@ pub(super) async fn pass(
         flight.body += chunk.len() as u64;
         let (live, now) = (flight.entry.live(), gateway.clock.steady_ms());
         live.moved_ms.store(now, Relaxed);
+        live.pace.moved(flight.body, now);
         if live.first_byte_due_ms.load(Relaxed) > 0 {
             // The provider need not answer before it has the whole request.
             let wait = ctx.snapshot.config.limits.upstream_first_byte_timeout.as_millis();
@@ -54,6 +55,9 @@ pub(super) async fn pass(
                 return refuse(ctx, Code::MessageTooBig.into());
             }
         }
+    }
+    if end {
+        flight.entry.live().pace.end();
     }
     if flight.ahead.is_some()
         && let Err(denial) = look(gateway, ctx, body, end)

@@ -2,7 +2,7 @@
 
 use super::connections::Place;
 use super::head::Oddity;
-use crate::policy::Code;
+use crate::policy::{Code, Denial};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
@@ -82,6 +82,8 @@ pub enum Cut {
     MessageTooBig,
     /// It has lasted as long as it may, or its token has expired.
     SessionExpired,
+    /// Its body arrives too slowly.
+    SlowBody,
 }
 
 impl Cut {
@@ -93,6 +95,17 @@ impl Cut {
             Self::TimedOut => Code::UpstreamTimeout,
             Self::MessageTooBig => Code::MessageTooBig,
             Self::SessionExpired => Code::SessionExpired,
+            Self::SlowBody => Code::InvalidBody,
+        }
+    }
+
+    /// What the caller is told.
+    pub fn denial(self) -> Denial {
+        match self {
+            Self::SlowBody => {
+                Denial::new(Code::InvalidBody, "the body arrives too slowly; send 32 KiB a minute")
+            }
+            _ => self.code().into(),
         }
     }
 
@@ -104,13 +117,17 @@ impl Cut {
             2 => Some(Self::ShuttingDown),
             3 => Some(Self::TimedOut),
             4 => Some(Self::MessageTooBig),
-            _ => Some(Self::SessionExpired),
+            5 => Some(Self::SessionExpired),
+            _ => Some(Self::SlowBody),
         }
     }
 
     /// For metrics.
     pub fn as_str(self) -> &'static str {
-        self.code().as_str()
+        match self {
+            Self::SlowBody => "slow_body",
+            _ => self.code().as_str(),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`stream`] wraps each accepted connection: absolute header deadline, the cut; [`head`] is its look at
 //! what Pingora is about to parse.
-//! [`registry`] has an entry per request in flight, with its token and its [`handle`];
+//! [`registry`] has an entry per request in flight, with its token, its [`handle`] and the [`pace`] of its
+//! body;
 //! [`connections`] counts per client address; [`drain`] waits for what is open when the process stops.
 //! Invariant: an entry, a count and a place live exactly as long as the guard that stands for
 //! them.
@@ -14,5 +15,6 @@ pub mod handle;
 // For fuzz/.
 #[doc(hidden)]
 pub mod head;
+pub mod pace;
 pub mod registry;
 pub mod stream;

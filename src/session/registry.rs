@@ -5,6 +5,7 @@
 
 use super::connection::Cut;
 use super::handle::Handle;
+use super::pace::Pace;
 use crate::token::Token;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -38,6 +39,8 @@ pub struct Live {
     pub moved_ms: AtomicU64,
     /// Monotonic milliseconds by which the first byte of the answer is due; 0 once it came.
     pub first_byte_due_ms: AtomicU64,
+    /// How its body arrives.
+    pub pace: Pace,
 }
 
 /// What a session reached: enough to hold it against a changed grant.

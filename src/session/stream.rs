@@ -40,6 +40,8 @@ pub struct Wrapped {
     scan: Option<Scan>,
     /// What Pingora is yet to read of the end of a head that was cut.
     tail: &'static [u8],
+    /// The head did not come in time.
+    late: bool,
     /// Reads on behind an answer, until then and so much more.
     lingers: Option<(Pin<Box<Sleep>>, usize)>,
 }
@@ -60,7 +62,16 @@ impl Wrapped {
         let digest = ProxyDigest::new(header, Some(Box::new(connection.clone())));
         let scan = (connection.carrier() != Carrier::Http2).then(Scan::default);
         let digest = Arc::new(digest);
-        Ok(Self { inner, connection, digest, timer: None, scan, tail: &[], lingers: None })
+        Ok(Self {
+            inner,
+            connection,
+            digest,
+            timer: None,
+            scan,
+            tail: &[],
+            late: false,
+            lingers: None,
+        })
     }
 
     /// Bytes have arrived behind the first `before` of `buf`.
@@ -156,7 +167,10 @@ impl AsyncRead for Wrapped {
         match self.poll_deadline(cx) {
             // A connection that was not used again just ends.
             Poll::Ready(()) if self.connection.rests() => Poll::Ready(Ok(())),
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                self.late = true;
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -197,7 +211,7 @@ impl AsyncWrite for Wrapped {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
             // Whoever was admitted had its body read (`proxy::reject`).
             let refused = self.connection.awaits_head() || self.connection.oddity().is_some();
-            if self.scan.is_none() || !refused {
+            if self.scan.is_none() || !refused || self.late {
                 return Poll::Ready(Ok(()));
             }
             self.lingers = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
