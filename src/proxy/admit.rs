@@ -127,6 +127,7 @@ fn enter(
         attempts: 0,
         sent: false,
         body: 0,
+        length: asked.framing.length,
         max_body: asked.max_body,
         at_once: asked.framing.fits_at_once(),
         has_body: asked.framing.has_body(),

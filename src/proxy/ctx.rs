@@ -90,6 +90,8 @@ pub struct Flight {
     pub sent: bool,
     /// Bytes of the body that have passed.
     pub body: u64,
+    /// How long it is, by its own account.
+    pub length: Option<u64>,
     /// How long the body may become.
     pub max_body: u64,
     /// The whole request fits the buffer of any socket: writing it never waits.

@@ -1,7 +1,8 @@
 //! The request's body on its way: counted, limited, searched for its models while the permit is
 //! pending; a socket's frames followed.
 //!
-//! While it is pending the provider stays a chunk behind the caller. On a denial Pingora drops the
+//! While it is pending the body's end stays here: the last announced byte, or the last chunk where no
+//! length was. On a denial Pingora drops the
 //! provider's connection, which has seen an incomplete request.
 //!
 //! Never yields before the upgrade has happened: Pingora tears WebSocket upgrades down when this
@@ -90,7 +91,10 @@ fn look(
     let Some(mut ahead) = flight.ahead.take() else { return Ok(()) };
     // Pingora takes no body for its end, and writes nothing for an empty one.
     let chunk = body.take().unwrap_or_default();
-    let before = ahead.take(chunk, |model| flight.permit.allows(config, model))?;
+    ahead.search(&chunk, |model| flight.permit.allows(config, model))?;
+    // As long as announced bytes are missing the provider has no whole request; nothing need stay.
+    let more_is_due = flight.length.is_some_and(|length| flight.body < length);
+    let before = if more_is_due { chunk } else { ahead.hold(chunk) };
     if !end {
         flight.ahead = Some(ahead);
         *body = Some(before);

@@ -9,6 +9,7 @@
     reason = "the harness offers more than the suite uses at any one time"
 )]
 
+pub(crate) mod binary;
 pub(crate) mod canary;
 pub(crate) mod chromium;
 pub(crate) mod client;
