@@ -5,7 +5,7 @@ use super::head::Oddity;
 use crate::policy::{Code, Denial};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ pub struct Connection {
     wakers: Mutex<Wakers>,
     /// What is wrong with a head that came; it is the connection's last.
     oddity: AtomicU8,
+    /// Whether what arrives is read in small pieces.
+    sparing: AtomicBool,
     /// Given back when the connection ends.
     _place: Option<Place>,
 }
@@ -158,6 +160,7 @@ impl Connection {
             state: AtomicU64::new(0),
             wakers: Mutex::default(),
             oddity: AtomicU8::new(0),
+            sparing: AtomicBool::new(false),
             _place: place,
         }
     }
@@ -242,6 +245,15 @@ impl Connection {
     /// Whether a head is arriving.
     pub(super) fn awaits_head(&self) -> bool {
         self.phase.load(Acquire) == Phase::Headers as u8
+    }
+
+    /// Whether what arrives from here on is read in small pieces, for memory's sake.
+    pub fn read_sparingly(&self, sparingly: bool) {
+        self.sparing.store(sparingly, Relaxed);
+    }
+
+    pub(super) fn is_read_sparingly(&self) -> bool {
+        self.sparing.load(Relaxed)
     }
 
     /// Something is wrong with the head that is arriving.

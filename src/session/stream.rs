@@ -27,6 +27,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// see the answer: what lies unread when a socket closes resets it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
+/// A small piece; else Pingora's buffer, 64 KiB.
+const PIECE: usize = 32 << 10;
 
 /// A wrapped downstream connection.
 pub struct Wrapped {
@@ -95,6 +97,18 @@ impl Wrapped {
         }
     }
 
+    fn poll_piece(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let inner = Pin::new(&mut self.inner);
+        if !self.connection.is_read_sparingly() || buf.remaining() <= PIECE {
+            return inner.poll_read(cx, buf);
+        }
+        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(PIECE));
+        ready!(inner.poll_read(cx, &mut piece))?;
+        let read = piece.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+
     fn give_tail(&mut self, buf: &mut ReadBuf<'_>) {
         let (now, later) = self.tail.split_at(self.tail.len().min(buf.remaining()));
         buf.put_slice(now);
@@ -154,7 +168,7 @@ impl AsyncRead for Wrapped {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_read(cx, buf) {
+        if let Poll::Ready(result) = self.poll_piece(cx, buf) {
             if buf.filled().len() > before {
                 self.look(buf, before);
             }
