@@ -5,6 +5,7 @@ use crate::support::client::{Request, Response};
 use crate::support::gateway::{ALL, Setup};
 use crate::support::tls::H2;
 use crate::support::upstream::Answer;
+use serde_json::Value;
 
 /// Longer than what is read ahead, and no multiple of any chunk.
 const FILLER: usize = 300_001;
@@ -93,6 +94,13 @@ async fn what_may_not_pass_leaves_the_provider_with_an_incomplete_request() {
                 assert!(body.as_bytes().starts_with(&seen.body), "{way:?} {end}: unchanged");
             }
             setup.assert_nothing_is_left_open().await;
+            let line = setup.access_log().pop().expect("a line");
+            let model = if end.contains(r#":"gpt-4o"}"#) && status == 403 {
+                "gpt-4o".into()
+            } else {
+                Value::Null
+            };
+            assert_eq!(line["model"], model, "{way:?} {end}: the log says what was refused");
         }
     }
 }

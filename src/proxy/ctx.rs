@@ -145,6 +145,8 @@ pub struct Note {
     pub token: Option<Arc<Token>>,
     /// What it reached, once admitted.
     pub live: Option<Arc<Live>>,
+    /// The model that it asked for and may not have.
+    pub model: Option<Box<str>>,
     /// Status that the caller got; 0: none.
     pub status: u16,
     /// Why it was refused.

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 /// Requests in flight from which on long bodies are read in smaller pieces: each has several pieces on
 /// its way, and fifty of them must not take 16 MiB.
-const MANY: usize = 16;
+const MANY: usize = 8;
 
 /// Enters it.
 pub(super) fn enter(

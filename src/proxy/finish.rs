@@ -35,7 +35,8 @@ pub(super) fn write(gateway: &Gateway, method: &Method, uri: &Uri, ctx: &Ctx) {
             bytes_out: note.bytes_out,
         });
     }
-    let model = note.live.as_ref().and_then(|live| live.reach.model.get()?.as_deref());
+    let decided = note.live.as_ref().and_then(|live| live.reach.model.get()?.as_deref());
+    let model = note.model.as_deref().or(decided);
     let token = note.token.as_ref();
     ctx.snapshot.access_log.write(&Line {
         // The line is written at the end and says when the request began.

@@ -40,6 +40,9 @@ pub(super) async fn answer(
     let body = body(ctx.dialect(), &denial, ctx.id.as_str());
     ctx.note.status = denial.code.status();
     ctx.note.denial = Some(denial.code);
+    if denial.model.is_some() {
+        ctx.note.model.clone_from(&denial.model);
+    }
     ctx.stage = Stage::Refused;
     let odd =
         matches!(denial.code, Code::MalformedRequest | Code::HeadersTooLarge | Code::UriTooLong);

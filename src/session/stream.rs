@@ -27,8 +27,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// see the answer: what lies unread when a socket closes resets it (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
-/// A small piece; else Pingora's buffer, 64 KiB.
-const PIECE: usize = 32 << 10;
+/// A small piece, as long as a TLS record; else it is what Pingora's buffer takes, 64 KiB.
+const PIECE: usize = 16 << 10;
 
 /// A wrapped downstream connection.
 pub struct Wrapped {

@@ -21,6 +21,8 @@ pub(crate) struct Binary {
     pub(crate) free: String,
     /// Has the model `gpt-4o-mini` alone.
     pub(crate) scoped: String,
+    /// Has one request a minute.
+    pub(crate) once: String,
 }
 
 impl Binary {
@@ -31,16 +33,17 @@ impl Binary {
         let d = dir.path().display();
         Pair::until(2090).write(dir.path());
         std::fs::write(dir.path().join("openai.key"), canary::key("openai")).expect("a key");
-        let (free, scoped) = (canary::token(), canary::token());
+        let [free, scoped, once] = [(); 3].map(|()| canary::token());
         let digest = |token: &str| TokenDigest::of(token.as_bytes()).to_hex();
         let yaml = format!(
             "listen: [{{ address: 127.0.0.1:0 }}, {{ address: 127.0.0.1:0, tls: {{ cert: {d}/cert.pem, key: {d}/key.pem }} }}]\n\
              store: {{ sqlite: {d}/keygate.db }}\naccess_log: {{ file: {d}/access.log }}\n\
              providers:\n  openai: {{ kind: openai, url: '{upstream}', keys: [{{ file: {d}/openai.key }}] }}\n\
-             policies: {{ scoped: {{ models: [gpt-4o-mini] }} }}\n\
-             tokens:\n  - {{ name: free, sha256: \"{}\" }}\n  - {{ name: scoped, sha256: \"{}\", policy: scoped }}\n{more}",
+             policies: {{ scoped: {{ models: [gpt-4o-mini] }}, once: {{ rate_limit: {{ requests: 1, per: 60s }} }} }}\n\
+             tokens:\n  - {{ name: free, sha256: \"{}\" }}\n  - {{ name: scoped, sha256: \"{}\", policy: scoped }}\n  - {{ name: once, sha256: \"{}\", policy: once }}\n{more}",
             digest(&free),
             digest(&scoped),
+            digest(&once),
         );
         std::fs::write(dir.path().join("keygate.yaml"), yaml).expect("a configuration");
         let mut process = keygate_in(&dir, ["serve", "-c", "keygate.yaml"]).start();
@@ -52,7 +55,7 @@ impl Binary {
         });
         let addr = addresses.next().expect("the first listener");
         let tls = addresses.next().expect("the second listener");
-        Self { process, dir, addr, tls, free, scoped }
+        Self { process, dir, addr, tls, free, scoped, once }
     }
 
     /// Bytes of memory it holds now.
