@@ -1,8 +1,12 @@
 //! The canonical front, byte by byte: what two parsers could read differently gets 400 and a closed
 //! connection, and the upstream saw nothing, or exactly one canonical request.
 
+use crate::abuse::frame;
 use crate::support::client::Raw;
-use crate::support::gateway::Setup;
+use crate::support::gateway::{ALL, Setup};
+use crate::support::tls::shake_hands;
+use crate::support::within;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BODY: &str = r#"{"model":"gpt-4o-mini"}"#;
 
@@ -429,4 +433,52 @@ async fn a_refused_head_is_answered_though_megabytes_follow() {
         // It sends everything before it reads.
         refused(&setup, &lines, &post(&setup, &lines, &body), 400).await;
     }
+}
+
+/// Sends one `GET` for this `:path`, byte by byte as it stands here, and gives the kind of the frame that
+/// answers it.
+async fn path_on_http2(setup: &Setup, path: &str) -> u8 {
+    let bearer = format!("Bearer {}", setup.token("free"));
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    // :method GET, :scheme https, :path, :authority, authorization (RFC 7541, appendix A).
+    let block = [
+        vec![0x82, 0x87, 0x04],
+        text(path),
+        vec![0x41],
+        text("gate.test"),
+        vec![0x0F, 8],
+        text(&bearer),
+    ]
+    .concat();
+    let mut tls = shake_hands(setup.tls(), &["h2"]).await.expect("a handshake");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let sent = [&preface[..], &frame(4, 0, 0, &[]), &frame(1, 5, 1, &block)].concat();
+    tls.write_all(&sent).await.expect("it reads");
+    within("an answer", async {
+        loop {
+            let mut head = [0; 9];
+            tls.read_exact(&mut head).await.expect("a frame");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            tls.read_exact(&mut payload).await.expect("its payload");
+            if matches!(head[3], 1 | 3 | 7) {
+                return head[3];
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn on_http2_a_fragment_is_cut_off_and_one_canonical_request_is_left() {
+    let tls = "listen: [{ address: 127.0.0.1:0 }, { address: 127.0.0.1:0, tls: $TLS }]";
+    let setup = Setup::with(&ALL.replace("listen: [{ address: 127.0.0.1:0 }]", tls)).await;
+    assert_eq!(path_on_http2(&setup, "/v1/models#?model=x").await, 1, "it is answered");
+    assert_eq!(path_on_http2(&setup, "/v1/models?a=b#c").await, 1, "it is answered");
+    for path in ["/v1/models\r\nX: y", "/v1/mo dels", "/v1/models\0"] {
+        assert_ne!(path_on_http2(&setup, path).await, 1, "{path:?} ends its stream");
+    }
+    let targets: Vec<_> = setup.upstream.received().into_iter().map(|r| r.target).collect();
+    assert_eq!(targets, ["/v1/models", "/v1/models?a=b"]);
+    serves(&setup, "fragments").await;
 }
