@@ -100,7 +100,7 @@ struct Long {
 }
 
 const BEGIN: &[u8] = br#"{"messages":[{"role":"user","content":""#;
-const PIECE: [u8; 64 << 10] = [b'a'; 64 << 10];
+static PIECE: [u8; 64 << 10] = [b'a'; 64 << 10];
 
 impl Long {
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
@@ -189,7 +189,7 @@ async fn fifty_long_bodies_with_the_model_at_their_end_take_no_memory() {
     binary.forget_peak();
     send(filler, 50).await;
     let rise = binary.peak().saturating_sub(before);
-    println!("50 bodies of {} MiB: memory rose by {} KiB", filler >> 20, rise >> 10);
+    eprintln!("50 bodies of {} MiB: memory rose by {} KiB", filler >> 20, rise >> 10);
     assert!(rise < RISE, "memory rose by {rise} bytes");
 
     let bodies = sink.bodies.lock().expect("no panic");
@@ -305,7 +305,7 @@ async fn withstands(
     };
     let ((end, got), ()) = tokio::join!(flooding, served);
     let rise = binary.peak().saturating_sub(before);
-    println!("{what}: {end:?}, {} bytes came back, memory rose by {} KiB", got.len(), rise >> 10);
+    eprintln!("{what}: {end:?}, {} bytes came back, memory rose by {} KiB", got.len(), rise >> 10);
     assert!(ends.contains(&end), "{what}: {end:?}");
     assert!(rise < RISE, "{what}: memory rose by {rise} bytes");
     neighbour.send(good()).await.assert_status(200);
@@ -402,6 +402,6 @@ async fn a_hundred_streams_without_a_window_hold_their_providers_back() {
         neighbour.send(good()).await.assert_status(200);
     }
     let rise = binary.peak().saturating_sub(before);
-    println!("100 streams without a window: memory rose by {} KiB", rise >> 10);
+    eprintln!("100 streams without a window: memory rose by {} KiB", rise >> 10);
     assert!(rise < 2 * RISE, "memory rose by {rise} bytes");
 }
