@@ -5,7 +5,9 @@ use crate::abuse::frame;
 use crate::support::client::Raw;
 use crate::support::gateway::{ALL, Setup};
 use crate::support::tls::shake_hands;
+use crate::support::upstream::Answer;
 use crate::support::within;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BODY: &str = r#"{"model":"gpt-4o-mini"}"#;
@@ -390,6 +392,49 @@ async fn what_is_behind_a_request_is_not_another_one() {
         assert!(seen <= 1, "{what}: the second was not served");
         serves(&setup, what).await;
     }
+}
+
+#[tokio::test]
+async fn bytes_behind_an_upgrade_that_never_comes_about_reach_no_upstream() {
+    let setup = Setup::all().await;
+    let early = "GET /v1/early HTTP/1.1\r\nHost: h\r\nx-early: 1\r\n\r\n";
+    let token = setup.token("free");
+    let upgrade = format!(
+        "GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    for (answer, status) in [
+        (Answer::json(403, "{}").delay(Duration::from_millis(300)), 403),
+        (Answer::json(200, "{}").delay(Duration::from_millis(300)), 200),
+        (Answer::reset(), 502),
+    ] {
+        for together in [true, false] {
+            setup.upstream.answer(answer.clone());
+            let before = setup.upstream.connections().len();
+            let mut raw = Raw::connect(setup.addr()).await;
+            if together {
+                raw.send(format!("{upgrade}{early}")).await;
+            } else {
+                raw.send(&upgrade).await;
+                let came = || setup.upstream.connections().len() > before;
+                within("the upgrade to be on its way", async {
+                    while !came() {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                })
+                .await;
+                // The connection may have ended by now.
+                let _ = raw.try_send(early).await;
+            }
+            if let Ok(got) = raw.try_read_response().await {
+                assert_eq!(got.status, status, "{together}: {}", got.text());
+            }
+            let (rest, _) = raw.read_until_close().await;
+            assert!(!rest.starts_with(b"HTTP"), "{status}: nothing answers the early bytes");
+            setup.assert_nothing_is_left_open().await;
+        }
+    }
+    let raw = String::from_utf8_lossy(&setup.upstream.raw_bytes()).into_owned();
+    assert!(!raw.contains("early"), "no upstream saw any of it: {raw}");
 }
 
 #[tokio::test]

@@ -228,4 +228,65 @@ mod tests {
         assert_eq!(cut, Cut { keep: 20_000, tail: b" HTTP/1.1\r\n\r\n" });
         assert_eq!(scan.odd(), Some(Oddity::EndlessTarget));
     }
+
+    /// The same by splitting: slow, and plain to see. `None`: there is no end in it.
+    fn plainly(head: &[u8]) -> Option<bool> {
+        let (mut odd, mut first) = (false, true);
+        for line in head.split_inclusive(|b| *b == b'\n') {
+            let line = line.strip_suffix(b"\n")?;
+            let text = line.strip_suffix(b"\r");
+            odd |= text.is_none();
+            match (text.unwrap_or(line), first) {
+                ([], true) => {}
+                ([], false) => return Some(odd),
+                (_, false) => {}
+                (text, true) => {
+                    let plain = text.iter().all(|b| (b' '..0x7F).contains(b) && *b != b'#');
+                    odd |= !plain || text.iter().filter(|b| **b == b' ').count() != 2;
+                    first = false;
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn random_heads_in_random_pieces_are_seen_as_they_are() {
+        const PARTS: [&[u8]; 12] = [
+            b"\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"GET / HTTP/1.1\r\n",
+            b"GET /a",
+            b" ",
+            b"#",
+            b"\0",
+            b"A: b",
+            b"\r\n\r\n",
+            b"\xC3",
+        ];
+        let (mut seed, mut ends) = (0x9E37_79B9_7F4A_7C15_u64, 0);
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below as u64) as usize
+        };
+        for _ in 0..20_000 {
+            let head: Vec<u8> =
+                (0..random(9)).flat_map(|_| PARTS[random(PARTS.len())].iter().copied()).collect();
+            let mut scan = Scan::default();
+            let mut rest = &head[..];
+            while !rest.is_empty() && !scan.is_done() {
+                let (piece, later) = rest.split_at(1 + random(rest.len()));
+                assert_eq!(scan.feed(piece), None, "{head:?}");
+                rest = later;
+            }
+            let seen = scan.is_done().then(|| scan.odd().is_some());
+            assert_eq!(seen, plainly(&head), "{:?}", String::from_utf8_lossy(&head));
+            ends += u32::from(seen.is_some());
+        }
+        assert!(ends > 1_000, "enough of them were heads: {ends}");
+    }
 }
