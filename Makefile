@@ -32,6 +32,7 @@ lint: deps
 bench: deps
 	cargo bench --bench gate --bench json_model --bench ws_frame --bench jwt --bench sessions --bench allocations
 	benches/load/run
+	KEYGATE_BINARY=$(CURDIR)/target/release/keygate KEYGATE_BODY_MIB=100 cargo test --test main abuse::fifty -- --nocapture
 
 # FUZZ_SECONDS for each target, 30 unless told.
 fuzz: deps

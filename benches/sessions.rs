@@ -103,6 +103,7 @@ fn live(token: &Arc<Token>, now_ms: u64) -> Live {
         moved_ms: AtomicU64::new(now_ms),
         first_byte_due_ms: AtomicU64::new(0),
         models: Default::default(),
+        pace: keygate::session::pace::Pace::new(now_ms, false),
     }
 }
 

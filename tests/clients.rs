@@ -6,6 +6,7 @@
 //! client got, what the provider saw and what the access log says. What came out makes the tables
 //! of `docs/clients.md`: a row that differs fails its test, `make clients-table` writes them anew.
 
+mod body;
 mod decart;
 mod denial;
 mod install;

@@ -72,6 +72,22 @@ async fn a_model_in_the_query_does_not_stand_for_those_in_frames() {
     }
 }
 
+#[tokio::test]
+async fn the_log_names_the_model_that_was_refused_and_no_token_in_its_place() {
+    let setup = Setup::all().await;
+    let token = setup.token("scoped");
+    let cases = [("gpt-4o", "gpt-4o"), (token, &token[..32]), ("gpt\"ü\\", "gpt\"ü\\")];
+    for (number, (model, logged)) in cases.into_iter().enumerate() {
+        let request = setup.request("POST", "/v1/chat/completions").bearer(token);
+        let answer = request.json(serde_json::json!({ "model": model })).send().await;
+        answer.assert_denied(403, "model_not_allowed");
+        until("its line", || setup.access_log().len() > number).await;
+        let line = setup.access_log().pop().expect("it is there");
+        assert_eq!(line["model"], *logged, "{line}");
+    }
+    assert!(setup.upstream.received().is_empty(), "the upstream saw nothing");
+}
+
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {

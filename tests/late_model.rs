@@ -5,6 +5,8 @@ use crate::support::client::{Request, Response};
 use crate::support::gateway::{ALL, Setup};
 use crate::support::tls::H2;
 use crate::support::upstream::Answer;
+use crate::support::within;
+use serde_json::Value;
 
 /// Longer than what is read ahead, and no multiple of any chunk.
 const FILLER: usize = 300_001;
@@ -44,6 +46,19 @@ impl Way {
             }
         }
     }
+}
+
+/// The last line of the log, which is written when a request is over.
+async fn last_line(setup: &Setup) -> Value {
+    within("a line", async {
+        loop {
+            match setup.access_log().pop() {
+                Some(line) => return line,
+                None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await
 }
 
 fn post(setup: &Setup, token: &str, body: &str) -> Request {
@@ -93,6 +108,13 @@ async fn what_may_not_pass_leaves_the_provider_with_an_incomplete_request() {
                 assert!(body.as_bytes().starts_with(&seen.body), "{way:?} {end}: unchanged");
             }
             setup.assert_nothing_is_left_open().await;
+            let line = last_line(&setup).await;
+            let model = if end.contains(r#":"gpt-4o"}"#) && status == 403 {
+                "gpt-4o".into()
+            } else {
+                Value::Null
+            };
+            assert_eq!(line["model"], model, "{way:?} {end}: the log says what was refused");
         }
     }
 }

@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that these modules are tests, helpers included.
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod clients;
@@ -24,6 +26,8 @@ mod evasion;
 mod fault;
 #[cfg(test)]
 mod forgery;
+#[cfg(test)]
+mod front;
 #[cfg(test)]
 mod gate;
 #[cfg(test)]
@@ -52,6 +56,8 @@ mod reload;
 mod rotation;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Our own timers: what waits too long for a first byte, streams on which nothing moves, and
-//! certificates that were replaced.
+//! Our own timers: what waits too long for a first byte, streams on which nothing moves, bodies that
+//! drip, and certificates that were replaced.
 //!
 //! Pingora's own would set and drop a timer for every read of every request; this looks at the
 //! registry twice a second, and there at sessions for which something may be due.
@@ -64,6 +64,9 @@ fn find(live: &Live, now: u64, wall: u64, idle: u64) -> Look {
     if end.is_some_and(|end| now >= end) || ends.at_ms.is_some_and(|end| wall >= end) {
         return Look::End(Cut::SessionExpired);
     }
+    if live.pace.is_late(now) {
+        return Look::End(Cut::SlowBody);
+    }
     // Before the first byte, silence is the provider thinking.
     let silent = if due > 0 { due } else { moved.saturating_add(idle) };
     if now >= silent {
@@ -75,7 +78,7 @@ fn find(live: &Live, now: u64, wall: u64, idle: u64) -> Look {
     }
     // The first byte may come at any moment; silence counts from there.
     let silent = if due > 0 { due.min(now.saturating_add(idle)) } else { silent };
-    let next = end.map_or(silent, |end| end.min(silent));
+    let next = [end, live.pace.due_ms()].into_iter().flatten().fold(silent, u64::min);
     Look::Later(next.min(now.saturating_add(LONGEST)))
 }
 
@@ -84,6 +87,7 @@ mod tests {
     use super::*;
     use crate::policy::permit::Ends;
     use crate::session::handle::{Handle, Substream};
+    use crate::session::pace::{Pace, STRETCH, STRETCH_MS};
     use crate::session::registry::{Entry, Reach, Registry};
     use crate::token::{GrantSource, Token};
     use crate::values::ids::TokenDigest;
@@ -94,6 +98,10 @@ mod tests {
     const IDLE: u64 = 10_000;
 
     fn entered(registry: &Arc<Registry>, ends: Ends, due: u64) -> Entry {
+        sending(registry, ends, due, false)
+    }
+
+    fn sending(registry: &Arc<Registry>, ends: Ends, due: u64, body: bool) -> Entry {
         let token = Token {
             id: "t".into(),
             name: "t".into(),
@@ -121,6 +129,7 @@ mod tests {
             moved_ms: AtomicU64::new(1_000),
             first_byte_due_ms: AtomicU64::new(due),
             models: Default::default(),
+            pace: Pace::new(1_000, body),
         })
     }
 
@@ -178,5 +187,19 @@ mod tests {
         assert_eq!(swept(&registry, 4_000, IDLE).0, [Cut::SessionExpired]);
         assert_eq!(swept(&registry, 5_999, IDLE).0, []);
         assert_eq!(swept(&registry, 6_000, IDLE).0, [Cut::SessionExpired]);
+    }
+
+    #[test]
+    fn a_body_that_drips_ends_its_request_and_one_that_moves_does_not() {
+        let none = Ends { after: None, at_ms: None };
+        let registry = Arc::new(Registry::new());
+        let live = sending(&registry, none, 0, true);
+        let late = 1_000 + STRETCH_MS;
+        assert_eq!(swept(&registry, 1_000, u64::MAX / 2), (vec![], 1));
+        assert_eq!(swept(&registry, late - 1, u64::MAX / 2), (vec![], 0), "nothing is due before");
+        live.live().pace.moved(STRETCH, late - 1);
+        assert_eq!(swept(&registry, late, u64::MAX / 2), (vec![], 1), "it has kept its pace");
+        let late = late - 1 + STRETCH_MS;
+        assert_eq!(swept(&registry, late, u64::MAX / 2).0, [Cut::SlowBody]);
     }
 }

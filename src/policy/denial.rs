@@ -5,6 +5,9 @@
 use super::step::Step;
 use std::borrow::Cow;
 
+/// Characters of a refused model that are logged.
+const LONGEST_MODEL: usize = 32;
+
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
@@ -16,12 +19,21 @@ pub struct Denial {
     pub retry_after_ms: Option<u64>,
     /// The step that refused, once `check` has noted it.
     pub step: Option<Step>,
+    /// The model that was refused, for the log.
+    pub model: Option<Box<str>>,
 }
 
 impl Denial {
     /// A refusal with a text of its own.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None, step: None }
+        Self { code, message: message.into(), retry_after_ms: None, step: None, model: None }
+    }
+
+    /// The same, about this model: its beginning, which is shorter than any token that a caller could
+    /// put there.
+    pub(crate) fn about(mut self, model: &str) -> Self {
+        self.model = Some(model.chars().take(LONGEST_MODEL).collect());
+        self
     }
 
     /// The same, at this step.

@@ -91,7 +91,7 @@ fn agree(named: &Named) -> Result<(), Denial> {
 pub(super) fn fits(grant: &Grant, model: &str) -> Result<(), Denial> {
     match &grant.models {
         Some(allowed) if !allowed.iter().any(|p| p.matches(plain(model))) => {
-            Err(Code::ModelNotAllowed.into())
+            Err(Denial::from(Code::ModelNotAllowed).about(model))
         }
         _ => Ok(()),
     }

@@ -2,19 +2,18 @@
 //! `policy::check`'s.
 
 use super::canonical::{self, Framing};
-use super::ctx::{Ctx, Flight, Frames, Note, Stage};
+use super::ctx::{Ctx, Note};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
 use super::socket::Reader;
-use super::{forwarded, keep_alive, models, own, reject, ticket};
+use super::{enter, forwarded, head, keep_alive, models, own, reject, ticket};
 use crate::config::Provider;
 use crate::cors;
 use crate::policy::own::Own;
-use crate::policy::{self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope};
+use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
 use crate::provider::{self, path::Path};
-use crate::session::handle::Handle;
-use crate::session::registry::{Live, Reach};
+use crate::session::connection::{Carrier, Connection};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
 use crate::token::mint::shape::Shape;
@@ -25,16 +24,16 @@ use http::{HeaderMap, Method, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 
 /// Runs the gate. Gives `true` when the answer has been sent.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     keep_alive::decide(gateway, session);
     let (verdict, asked) = {
-        let secure = ctx.is_secure();
         let snapshot = &ctx.snapshot;
-        let mut asked = Asked::new(gateway, session, snapshot, &mut ctx.note, secure);
+        let connection = ctx.connection.as_deref();
+        let mut asked = Asked::new(gateway, session, snapshot, &mut ctx.note, connection);
         let rules = Rules {
             config: &snapshot.config,
             index: &gateway.index,
@@ -59,7 +58,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
             let Some(handle) = ctx.handle() else {
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
             };
-            enter(gateway, session, ctx, asked, permit, handle);
+            enter::enter(gateway, session, ctx, asked, permit, handle);
             // What was revoked while the body was read found nothing in the registry to cut.
             let changed = gateway.changes.load(Acquire) != ctx.changes;
             if changed && ctx.flight().is_some_and(|f| !gateway.still_allows(f.entry.live())) {
@@ -78,78 +77,21 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     }
 }
 
-/// Enters the registry: from here on the request can be found and ended.
-fn enter(
-    gateway: &Gateway,
-    session: &Session,
-    ctx: &mut Ctx,
-    asked: Answers,
-    permit: Pass,
-    handle: Handle,
-) {
-    let config = &ctx.snapshot.config;
-    let Some(provider) = config.providers.get(asked.route.provider) else { return };
-    let now = gateway.clock.steady_ms();
-    let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
-    let live = Live {
-        token: permit.token().clone(),
-        reach: Reach {
-            provider: provider.name.clone(),
-            path: asked.decoded,
-            class: asked.class,
-            method: session.req_header().method.clone(),
-            model: match permit.decided() {
-                Some(permit) => OnceLock::from(permit.model().map(Into::into)),
-                None => OnceLock::new(),
-            },
-            scoped: permit.is_scoped(),
-        },
-        handle,
-        started_ms: now,
-        ends: permit.ends().into(),
-        moved_ms: AtomicU64::new(now),
-        first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
-        models: Default::default(),
-    };
-    let entry = gateway.registry.enter(live);
-    ctx.note.live = Some(entry.live().clone());
-    ctx.stage = Stage::Passed(Box::new(Flight {
-        entry,
-        permit,
-        ahead: asked.ahead,
-        provider: asked.route.provider,
-        skip: asked.route.skip,
-        upgrade: asked.framing.upgrade,
-        trusted: asked.trusted,
-        scheme: asked.scheme,
-        ticket_ends_ms: asked.ticket_ends_ms,
-        attempts: 0,
-        sent: false,
-        body: 0,
-        max_body: asked.max_body,
-        at_once: asked.framing.fits_at_once(),
-        has_body: asked.framing.has_body(),
-        held: None,
-        frames: asked.framing.upgrade.then(|| Box::new(Frames::read_by(asked.reader))),
-        refusal: None,
-    }));
-}
-
 /// What admission found out about a request.
 pub(super) struct Answers {
-    route: Route,
+    pub(super) route: Route,
     pub(super) class: Class,
-    decoded: Box<str>,
+    pub(super) decoded: Box<str>,
     pub(super) framing: Framing,
-    trusted: bool,
-    scheme: &'static str,
+    pub(super) trusted: bool,
+    pub(super) scheme: &'static str,
     pub(super) expects_continue: bool,
     pub(super) continued: bool,
     pub(super) max_body: u64,
     pub(super) own: Option<Own>,
-    ticket_ends_ms: Option<u64>,
-    ahead: Option<Box<Ahead>>,
-    reader: Option<Box<Reader>>,
+    pub(super) ticket_ends_ms: Option<u64>,
+    pub(super) ahead: Option<Box<Ahead>>,
+    pub(super) reader: Option<Box<Reader>>,
 }
 
 /// The session, as the gate sees it.
@@ -159,6 +101,7 @@ struct Asked<'a> {
     snapshot: &'a Snapshot,
     note: &'a mut Note,
     peer: Option<IpAddr>,
+    connection: Option<&'a Connection>,
     found: Answers,
 }
 
@@ -168,7 +111,7 @@ impl<'a> Asked<'a> {
         session: &'a mut Session,
         snapshot: &'a Snapshot,
         note: &'a mut Note,
-        secure: bool,
+        connection: Option<&'a Connection>,
     ) -> Self {
         let peer = session.client_addr().and_then(|a| a.as_inet()).map(std::net::SocketAddr::ip);
         let trusted = peer.is_some_and(|p| forwarded::trusts(&snapshot.config, p));
@@ -177,6 +120,7 @@ impl<'a> Asked<'a> {
             if trusted { forwarded::client(&snapshot.config, headers).or(peer) } else { peer };
         note.client = peer;
         let scheme = if trusted { forwarded::scheme(headers) } else { None };
+        let secure = connection.is_some_and(|c| c.carrier() != Carrier::Plain);
         let scheme = scheme.unwrap_or(if secure { "https" } else { "http" });
         let found = Answers {
             route: Route { provider: usize::MAX, skip: 0 },
@@ -193,7 +137,7 @@ impl<'a> Asked<'a> {
             ahead: None,
             reader: None,
         };
-        Self { gateway, session, snapshot, note, peer, found }
+        Self { gateway, session, snapshot, note, peer, connection, found }
     }
 
     fn end(self) -> Answers {
@@ -226,8 +170,8 @@ impl<'a> Asked<'a> {
 
 impl policy::Request for Asked<'_> {
     fn framing(&mut self) -> Result<(), Denial> {
+        self.found.framing = head::framing(self.session, self.connection)?;
         let request = self.session.req_header();
-        self.found.framing = canonical::framing(&request.headers, request.version)?;
         if self.found.framing.upgrade {
             canonical::handshake(&request.method, self.found.framing)
         } else {

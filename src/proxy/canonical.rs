@@ -32,6 +32,8 @@ pub struct Framing {
     pub unannounced: bool,
     /// There is an `anthropic-version`.
     pub anthropic_version: bool,
+    /// Bytes of the header fields.
+    pub fields: usize,
 }
 
 /// What an empty send buffer takes in any case (`tcp_wmem` begins with 16 KiB, half of it for the
@@ -39,9 +41,17 @@ pub struct Framing {
 const AT_ONCE: u64 = 8 << 10;
 
 impl Framing {
-    /// Whether what follows fits the upstream socket's buffer, so that writing it never waits.
-    pub fn fits_at_once(self) -> bool {
-        !self.chunked && !self.upgrade && !self.unannounced && self.length.unwrap_or(0) <= AT_ONCE
+    /// Whether the request, with a target of so many bytes, fits the upstream socket's buffer, so that
+    /// writing it never waits.
+    pub fn fits_at_once(self, target: usize) -> bool {
+        let open = self.chunked || self.upgrade || self.unannounced;
+        let head = self.fields.saturating_add(target) as u64;
+        !open && self.length.unwrap_or(0).saturating_add(head) <= AT_ONCE
+    }
+
+    /// Whether a body may follow that is longer than what is read ahead.
+    pub fn may_be_long(self) -> bool {
+        self.chunked || self.unannounced || self.length.unwrap_or(0) > 64 << 10
     }
 
     /// Whether a body follows.
@@ -97,6 +107,7 @@ pub fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Denial>
         }
     }
     found.unannounced = version == Version::HTTP_2 && lengths == 0;
+    found.fields = bytes;
     Ok(found)
 }
 
@@ -330,6 +341,15 @@ mod tests {
             assert_eq!(path(p), Err(Code::MalformedRequest), "{p}");
         }
         assert_eq!(path(&format!("/{}", "a".repeat(9_000))), Err(Code::UriTooLong));
+    }
+
+    #[test]
+    fn head_and_body_together_must_fit_at_once() {
+        let framing = Framing { length: Some(6 << 10), fields: 1 << 10, ..Framing::default() };
+        assert!(framing.fits_at_once(1 << 10) && !framing.fits_at_once((1 << 10) + 1));
+        assert!(!Framing { fields: 30 << 10, ..Framing::default() }.fits_at_once(1), "no body");
+        assert!(!Framing { chunked: true, ..framing }.fits_at_once(1), "who knows how long");
+        assert!(!Framing { length: Some(u64::MAX), ..framing }.fits_at_once(1));
     }
 
     fn map(headers: &[(&'static str, &str)]) -> HeaderMap {

@@ -91,6 +91,8 @@ pub struct Flight {
     pub sent: bool,
     /// Bytes of the body that have passed.
     pub body: u64,
+    /// How long it is, by its own account.
+    pub length: Option<u64>,
     /// How long the body may become.
     pub max_body: u64,
     /// The whole request fits the buffer of any socket: writing it never waits.
@@ -152,14 +154,14 @@ pub struct Held {
 pub struct Note {
     /// Index of the provider, once routed.
     pub provider: Option<usize>,
-    /// The model that a message of the socket has named last.
-    pub model: Option<Box<str>>,
     /// The shape of errors where the path itself decides it.
     pub dialect: Option<Dialect>,
     /// Whose it is, once authenticated.
     pub token: Option<Arc<Token>>,
     /// What it reached, once admitted.
     pub live: Option<Arc<Live>>,
+    /// The model that a message of its socket has named last, or that it may not have.
+    pub model: Option<Box<str>>,
     /// Status that the caller got; 0: none.
     pub status: u16,
     /// Why it was refused.
@@ -249,11 +251,6 @@ impl Ctx {
                 Some(Handle::Connection(connection.clone(), self.serving))
             }
         }
-    }
-
-    /// Whether it came through TLS.
-    pub(super) fn is_secure(&self) -> bool {
-        self.connection.as_ref().is_some_and(|c| c.carrier() != Carrier::Plain)
     }
 
     /// Its end has come in the usual way.

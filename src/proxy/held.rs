@@ -100,7 +100,12 @@ fn plain(held: &Held) -> Option<Vec<u8>> {
             "deflate" => read(flate2::read::ZlibDecoder::new(&*text))
                 .or_else(|| read(flate2::read::DeflateDecoder::new(&*text)))?,
             "br" => read(brotli::Decompressor::new(&*text, 4096))?,
-            "zstd" => read(zstd::Decoder::new(&*text).ok()?)?,
+            "zstd" => {
+                let mut decoder = zstd::Decoder::new(&*text).ok()?;
+                // RFC 8878 section 3.1.1.1.2: 8 MiB, or a header of a few bytes takes 128.
+                decoder.window_log_max(23).ok()?;
+                read(decoder)?
+            }
             _ => return None,
         };
     }

@@ -1,6 +1,6 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
-//! - [`admit`]: the gate
+//! - [`admit`], [`enter`]: the gate, and what passes it; [`head`], [`canonical`]: its first steps
 //! - [`own`]: keygate's own endpoints
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes; [`socket`]: a caller's messages, read
@@ -13,9 +13,11 @@ mod admit;
 #[doc(hidden)]
 pub mod canonical;
 pub mod ctx;
+mod enter;
 mod finish;
 mod forwarded;
 pub mod gateway;
+mod head;
 mod held;
 mod keep_alive;
 mod location;

@@ -40,8 +40,14 @@ pub(super) async fn answer(
     let body = body(ctx.dialect(), &denial, ctx.id.as_str());
     ctx.note.status = denial.code.status();
     ctx.note.denial = Some(denial.code);
+    if denial.model.is_some() {
+        ctx.note.model.clone_from(&denial.model);
+    }
     ctx.stage = Stage::Refused;
-    if gateway.draining.load(Acquire) {
+    let odd =
+        matches!(denial.code, Code::MalformedRequest | Code::HeadersTooLarge | Code::UriTooLong);
+    // Where a request could be read differently, nobody knows where the next one begins.
+    if odd || gateway.draining.load(Acquire) {
         session.set_keepalive(None);
     }
     write(session, ctx, header, body).await?;

@@ -1,7 +1,8 @@
 //! The request's body on its way: counted, limited, searched for its models while the permit is
 //! pending; a socket's frames followed, or its messages read ([`super::socket`]).
 //!
-//! While it is pending the provider stays a chunk behind the caller. On a denial Pingora drops the
+//! While it is pending the body's end stays here: the last announced byte, or the last chunk where no
+//! length was. On a denial Pingora drops the
 //! provider's connection, which has seen an incomplete request.
 //!
 //! Never yields before the upgrade has happened: Pingora tears WebSocket upgrades down when this
@@ -37,6 +38,7 @@ pub(super) async fn pass(
         flight.body += chunk.len() as u64;
         let (live, now) = (flight.entry.live(), gateway.clock.steady_ms());
         live.moved_ms.store(now, Relaxed);
+        live.pace.moved(flight.body, now);
         if live.first_byte_due_ms.load(Relaxed) > 0 {
             // The provider need not answer before it has the whole request.
             let wait = ctx.snapshot.config.limits.upstream_first_byte_timeout.as_millis();
@@ -57,6 +59,9 @@ pub(super) async fn pass(
                 return refuse(ctx, Code::MessageTooBig.into());
             }
         }
+    }
+    if end && let Some(flight) = ctx.flight() {
+        flight.entry.live().pace.end();
     }
     if ctx.flight().is_some_and(|flight| flight.ahead.is_some())
         && let Err(denial) = look(gateway, ctx, body, end)
@@ -113,7 +118,10 @@ fn look(
     let Some(mut ahead) = flight.ahead.take() else { return Ok(()) };
     // Pingora takes no body for its end, and writes nothing for an empty one.
     let chunk = body.take().unwrap_or_default();
-    let before = ahead.take(chunk, |model| flight.permit.allows(config, model))?;
+    ahead.search(&chunk, |model| flight.permit.allows(config, model))?;
+    // As long as announced bytes are missing the provider has no whole request; nothing need stay.
+    let more_is_due = flight.length.is_some_and(|length| flight.body < length);
+    let before = if more_is_due { chunk } else { ahead.hold(chunk) };
     if !end {
         flight.ahead = Some(ahead);
         *body = Some(before);

@@ -153,8 +153,8 @@ fn denial(refused: Refused, shape: &Shape) -> Denial {
     }
 }
 
-/// A body that goes to the provider while it is searched: always a chunk behind, so that its end
-/// stays here until everything is decided.
+/// A body that goes to the provider while it is searched; what is held stays here until everything is
+/// decided.
 pub(super) struct Ahead {
     search: Search<'static>,
     /// What the gate has read and Pingora will not replay.
@@ -183,25 +183,27 @@ impl Ahead {
         }
     }
 
-    /// Takes a chunk, and shows each model that is new in it to `allows`. Gives the chunk before.
+    /// Searches a chunk, and shows each model that is new in it to `allows`.
     ///
     /// # Errors
     /// 400, 415, and what `allows` says.
-    pub(super) fn take(
+    pub(super) fn search(
         &mut self,
-        chunk: Bytes,
+        chunk: &[u8],
         allows: impl Fn(&str) -> Result<(), Denial>,
-    ) -> Result<Bytes, Denial> {
-        self.search.feed(&chunk)?;
+    ) -> Result<(), Denial> {
+        self.search.feed(chunk)?;
         let count = self.search.found().count();
         if count > self.seen {
             self.seen = count;
             self.search.found().try_for_each(allows)?;
         }
-        if chunk.is_empty() {
-            return Ok(chunk);
-        }
-        Ok(std::mem::replace(&mut self.held, chunk))
+        Ok(())
+    }
+
+    /// Keeps a chunk back, and gives the one before.
+    pub(super) fn hold(&mut self, chunk: Bytes) -> Bytes {
+        if chunk.is_empty() { chunk } else { std::mem::replace(&mut self.held, chunk) }
     }
 
     /// The body has ended: what it names, and what was held back of it.
@@ -243,7 +245,9 @@ mod tests {
         let mut body = Some(Bytes::from_static(chunk));
         ahead.complete(&mut body);
         let allows = |m: &str| if m == "ok" { Ok(()) } else { Err(Code::ModelNotAllowed.into()) };
-        ahead.take(body.unwrap_or_default(), allows).map_err(|d| d.code)
+        let chunk = body.unwrap_or_default();
+        ahead.search(&chunk, allows).map_err(|d| d.code)?;
+        Ok(ahead.hold(chunk))
     }
 
     #[test]

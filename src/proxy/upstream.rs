@@ -30,6 +30,7 @@ pub(super) async fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     flight.attempts += 1;
     // Another attempt begins with the body's first byte.
     flight.body = 0;
+    flight.entry.live().pace.again();
     if let Some(ahead) = &mut flight.ahead {
         ahead.reset();
     }
@@ -116,7 +117,7 @@ fn denial(error: &Error, ctx: &mut Ctx) -> Option<Denial> {
         return Some(refusal);
     }
     if let Some(cut) = flight.entry.live().handle.was_cut() {
-        return Some(cut.code().into());
+        return Some(cut.denial());
     }
     let code = reject::denial_of(error);
     if *error.esource() == ErrorSource::Upstream && !is_held(error) {

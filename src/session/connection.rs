@@ -1,10 +1,11 @@
 //! What keygate knows of one downstream connection, shared between its stream and its requests.
 
 use super::connections::Place;
-use crate::policy::Code;
+use super::head::Oddity;
+use crate::policy::{Code, Denial};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,6 +32,10 @@ pub struct Connection {
     /// begins or ends, so that a cut can name its request.
     state: AtomicU64,
     wakers: Mutex<Wakers>,
+    /// What is wrong with a head that came; it is the connection's last.
+    oddity: AtomicU8,
+    /// Whether what arrives is read in small pieces.
+    sparing: AtomicBool,
     /// Given back when the connection ends.
     _place: Option<Place>,
 }
@@ -81,6 +86,8 @@ pub enum Cut {
     SessionExpired,
     /// What it sent on its socket may not pass; the request's own refusal says more.
     Refused,
+    /// Its body arrives too slowly.
+    SlowBody,
 }
 
 impl Cut {
@@ -92,7 +99,17 @@ impl Cut {
             Self::TimedOut => Code::UpstreamTimeout,
             Self::MessageTooBig => Code::MessageTooBig,
             Self::SessionExpired => Code::SessionExpired,
-            Self::Refused => Code::InvalidBody,
+            Self::Refused | Self::SlowBody => Code::InvalidBody,
+        }
+    }
+
+    /// What the caller is told.
+    pub fn denial(self) -> Denial {
+        match self {
+            Self::SlowBody => {
+                Denial::new(Code::InvalidBody, "the body arrives too slowly; send 32 KiB a minute")
+            }
+            _ => self.code().into(),
         }
     }
 
@@ -105,13 +122,17 @@ impl Cut {
             3 => Some(Self::TimedOut),
             4 => Some(Self::MessageTooBig),
             5 => Some(Self::SessionExpired),
-            _ => Some(Self::Refused),
+            6 => Some(Self::Refused),
+            _ => Some(Self::SlowBody),
         }
     }
 
     /// For metrics.
     pub fn as_str(self) -> &'static str {
-        self.code().as_str()
+        match self {
+            Self::SlowBody => "slow_body",
+            _ => self.code().as_str(),
+        }
     }
 }
 
@@ -141,6 +162,8 @@ impl Connection {
             allowed_ms: AtomicU64::new(header_timeout_ms),
             state: AtomicU64::new(0),
             wakers: Mutex::default(),
+            oddity: AtomicU8::new(0),
+            sparing: AtomicBool::new(false),
             _place: place,
         }
     }
@@ -211,12 +234,40 @@ impl Connection {
         Cut::of(why)
     }
 
-    /// Bytes arrived: if they begin a request on a resting connection, its deadline begins.
-    pub(super) fn arrived(&self) {
-        if self.rests() {
+    /// Bytes arrived: if they begin a request on a resting connection, its deadline begins. Gives
+    /// whether they do.
+    pub(super) fn arrived(&self) -> bool {
+        let begins = self.rests();
+        if begins {
             self.due_in(self.header_timeout_ms);
             self.phase.store(Phase::Headers as u8, Release);
         }
+        begins
+    }
+
+    /// Whether a head is arriving.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.phase.load(Acquire) == Phase::Headers as u8
+    }
+
+    /// Whether what arrives from here on is read in small pieces, for memory's sake.
+    pub fn read_sparingly(&self, sparingly: bool) {
+        self.sparing.store(sparingly, Relaxed);
+    }
+
+    pub(super) fn is_read_sparingly(&self) -> bool {
+        self.sparing.load(Relaxed)
+    }
+
+    /// Something is wrong with the head that is arriving.
+    pub(super) fn note(&self, oddity: Oddity) {
+        self.oddity.store(oddity as u8, Release);
+    }
+
+    /// What is wrong with the head that has arrived, if anything is. It stays so: such a connection
+    /// is closed.
+    pub fn oddity(&self) -> Option<Oddity> {
+        Oddity::of(self.oddity.load(Acquire))
     }
 
     /// By when the headers must be there, or their first byte, if they are due.

@@ -6,6 +6,7 @@
 
 use super::connection::Cut;
 use super::handle::Handle;
+use super::pace::Pace;
 use crate::token::Token;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -61,6 +62,8 @@ pub struct Live {
     pub first_byte_due_ms: AtomicU64,
     /// Models that the messages of a socket have named, each once.
     pub models: Mutex<Vec<Box<str>>>,
+    /// How its body arrives.
+    pub pace: Pace,
 }
 
 /// What a session reached: enough to hold it against a changed grant.

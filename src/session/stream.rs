@@ -1,10 +1,11 @@
 //! The stream that Pingora gets instead of the socket: it passes everything through, holds
-//! requests to their header deadline, and ends when its connection is cut.
+//! requests to their header deadline, looks at heads (`head`), and ends when its connection is cut.
 //!
 //! A cut reads as end-of-file, so that Pingora ends the request in its own way and the filters
 //! still get to write a close frame; a write that would have to wait for the peer fails then.
 
-use super::connection::Connection;
+use super::connection::{Carrier, Connection};
+use super::head::Scan;
 use async_trait::async_trait;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
@@ -18,10 +19,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 /// How long the end of a connection may take to be said.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long, and how much, is read on behind a head that was refused, so that the caller gets to
+/// see the answer: what lies unread when a socket closes resets it (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
+/// A small piece, as long as a TLS record; else it is what Pingora's buffer takes, 64 KiB.
+const PIECE: usize = 16 << 10;
 
 /// A wrapped downstream connection.
 pub struct Wrapped {
@@ -31,6 +38,14 @@ pub struct Wrapped {
     digest: Arc<ProxyDigest>,
     /// Made when a deadline is first waited for, then moved.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Nothing on HTTP/2, whose heads are read by no eye but the library's.
+    scan: Option<Scan>,
+    /// What Pingora is yet to read of the end of a head that was cut.
+    tail: &'static [u8],
+    /// The head did not come in time.
+    late: bool,
+    /// Reads on behind an answer, until then and so much more.
+    lingers: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl std::fmt::Debug for Wrapped {
@@ -47,7 +62,73 @@ impl Wrapped {
     pub fn new(inner: Stream, connection: Arc<Connection>) -> pingora_core::Result<Self> {
         let header = Box::new(pingora::http::ResponseHeader::build(200, Some(0))?);
         let digest = ProxyDigest::new(header, Some(Box::new(connection.clone())));
-        Ok(Self { inner, connection, digest: Arc::new(digest), timer: None })
+        let scan = (connection.carrier() != Carrier::Http2).then(Scan::default);
+        let digest = Arc::new(digest);
+        Ok(Self {
+            inner,
+            connection,
+            digest,
+            timer: None,
+            scan,
+            tail: &[],
+            late: false,
+            lingers: None,
+        })
+    }
+
+    /// Bytes have arrived behind the first `before` of `buf`.
+    fn look(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let begins = self.connection.arrived();
+        let Some(scan) = &mut self.scan else { return };
+        if begins {
+            *scan = Scan::default();
+        }
+        if scan.is_done() || !self.connection.awaits_head() {
+            return;
+        }
+        let cut = scan.feed(buf.filled().get(before..).unwrap_or_default());
+        if let Some(oddity) = scan.odd() {
+            self.connection.note(oddity);
+        }
+        if let Some(cut) = cut {
+            buf.set_filled(before + cut.keep);
+            self.tail = cut.tail;
+            self.give_tail(buf);
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let inner = Pin::new(&mut self.inner);
+        if !self.connection.is_read_sparingly() || buf.remaining() <= PIECE {
+            return inner.poll_read(cx, buf);
+        }
+        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(PIECE));
+        ready!(inner.poll_read(cx, &mut piece))?;
+        let read = piece.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_tail(&mut self, buf: &mut ReadBuf<'_>) {
+        let (now, later) = self.tail.split_at(self.tail.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.tail = later;
+    }
+
+    /// Ready when nobody is left who could miss the answer.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((until, left)) = &mut self.lingers else { return Poll::Ready(()) };
+        let mut scratch = [0; 4 << 10];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if (1..*left).contains(&buf.filled().len()) => {
+                    *left -= buf.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return until.as_mut().poll(cx),
+            }
+        }
     }
 
     /// Ready when the headers are overdue.
@@ -82,10 +163,14 @@ impl AsyncRead for Wrapped {
         if self.connection.was_cut().is_some() {
             return Poll::Ready(Ok(()));
         }
+        if !self.tail.is_empty() {
+            self.give_tail(buf);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.inner).poll_read(cx, buf) {
+        if let Poll::Ready(result) = self.poll_piece(cx, buf) {
             if buf.filled().len() > before {
-                self.connection.arrived();
+                self.look(buf, before);
             }
             return Poll::Ready(result);
         }
@@ -96,7 +181,10 @@ impl AsyncRead for Wrapped {
         match self.poll_deadline(cx) {
             // A connection that was not used again just ends.
             Poll::Ready(()) if self.connection.rests() => Poll::Ready(Ok(())),
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                self.late = true;
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -133,7 +221,16 @@ impl AsyncWrite for Wrapped {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.lingers.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            // Whoever was admitted had its body read (`proxy::reject`).
+            let refused = self.connection.awaits_head() || self.connection.oddity().is_some();
+            if self.scan.is_none() || !refused || self.late {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingers = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
+        }
+        self.poll_linger(cx).map(Ok)
     }
 
     fn poll_write_vectored(

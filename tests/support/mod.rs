@@ -20,6 +20,7 @@ pub(crate) mod path;
 pub(crate) mod process;
 mod proof;
 pub(crate) mod source;
+pub(crate) mod standalone;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -91,12 +91,18 @@ pub(crate) fn keygate<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = 
     keygate_in(&Arc::new(tempfile::tempdir().expect("a temporary directory")), args)
 }
 
+/// Another binary than the one that was built with the tests: `make bench` asks the released one.
+pub(crate) fn chosen() -> Option<std::ffi::OsString> {
+    std::env::var_os("KEYGATE_BINARY")
+}
+
 /// `keygate` in a directory that it shares with others.
 pub(crate) fn keygate_in<S: AsRef<std::ffi::OsStr>>(
     dir: &Arc<TempDir>,
     args: impl IntoIterator<Item = S>,
 ) -> Launch {
-    program(env!("CARGO_BIN_EXE_keygate"), dir, args)
+    let chosen = chosen().unwrap_or_else(|| env!("CARGO_BIN_EXE_keygate").into());
+    program(&chosen.to_string_lossy(), dir, args)
 }
 
 fn program<S: AsRef<std::ffi::OsStr>>(

@@ -31,6 +31,8 @@ struct Authority {
 static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Another name than what it issues has, or that looks self-signed.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "keygate's tests");
     let key = KeyPair::generate().expect("a key");
     let cert = params.self_signed(&key).expect("a certificate");
     Authority { der: cert.der().clone(), pem: cert.pem(), issuer: Issuer::new(params, key) }
