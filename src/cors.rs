@@ -43,6 +43,19 @@ static VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 static ANY: HeaderValue = HeaderValue::from_static("*");
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
+/// What a stream's policy says of the origin that a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamCors {
+    /// The policy is `*`: any origin.
+    Open,
+    /// Nothing is stored, or the origin is the stream's own.
+    Allowed,
+    /// The policy is a list, and the origin is on it; or none was sent.
+    Listed,
+    /// Another origin, or one that can't be judged.
+    Refused,
+}
+
 /// A header to set, and whether beside what is there.
 pub type Set = (HeaderName, HeaderValue);
 
@@ -99,7 +112,7 @@ pub fn response(
         Some(Kind::OpenAi) => &EXPOSED_OPENAI,
         Some(Kind::Anthropic) => &EXPOSED_ANTHROPIC,
         Some(Kind::Gemini) => &EXPOSED_GEMINI,
-        Some(Kind::Generic) | None => &EXPOSED,
+        Some(Kind::DurableStreams | Kind::Generic) | None => &EXPOSED,
     };
     set(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
     if credentials {

@@ -100,7 +100,6 @@ fn the_whole_format_is_read_and_exactly_what_comes_later_is_refused() {
             "providers.openai.keys[1]",
             "providers.openai.egress",
             "providers.decart.kind",
-            "providers.streams.kind",
             "policies.browser.token_rate",
             "policies.browser.budget",
             "prices",
@@ -187,7 +186,7 @@ fn what_is_commented_out_in_the_shipped_file_is_the_format_of_what_comes_later()
         })
         .collect();
     let problems = parse(&text).unwrap_err().0;
-    assert!(problems.len() >= 8, "sections were found: {problems:?}");
+    assert!(problems.len() >= 6, "sections were found: {problems:?}");
     for problem in problems {
         assert!(problem.message.starts_with("not in effect yet"), "{problem}");
     }

@@ -27,6 +27,7 @@ providers:
     routes: [/tools/]
     model: { query: m }
     keys: [{ file: $KEY(internal) }]
+  streams: { kind: durable-streams, url: $UPSTREAM, cookie: keygate_token }
 policies:
   bound: { models: [ok], origins: ['https://app.test'] }
   elsewhere: { models: [ok], origins: ['https://app.test'], providers: [PROVIDER] }
@@ -99,6 +100,9 @@ const WAYS: &[Way] = &[
     way(Kind::Generic, "internal", "GET", "/tools/x?m=MODEL", None),
     way(Kind::Generic, "internal", "GET", "/internal/x?m=MODEL", None),
     socket(Kind::Generic, "internal", "/tools/socket?m=MODEL"),
+    without_model(way(Kind::DurableStreams, "streams", "GET", "/v1/stream/x?offset=-1", None)),
+    without_model(way(Kind::DurableStreams, "streams", "POST", "/v1/stream/x", Some("{}"))),
+    without_model(way(Kind::DurableStreams, "streams", "GET", "/streams/v1/stream/x", None)),
 ];
 
 const UPLOAD: &str = "/upload/v1beta/files?upload_id=1";
@@ -223,7 +227,7 @@ fn ticketed(setup: &Setup, provider: &str, target: &str, token: &str) -> String 
 
 async fn setup_for(way: &Way) -> Setup {
     // The `elsewhere` policy names every provider but this one.
-    let others = ["openai", "anthropic", "gemini", "internal"]
+    let others = ["openai", "anthropic", "gemini", "internal", "streams"]
         .into_iter()
         .filter(|p| *p != way.provider)
         .collect::<Vec<_>>()
@@ -323,11 +327,12 @@ fn every_kind_and_transport_has_its_rows() {
 /// kind that is added does not compile until it stands here, and then needs its rows.
 fn missing_rows(ways: &[Way]) -> Vec<String> {
     let mut missing = Vec::new();
-    for kind in [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Generic] {
+    for kind in [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::DurableStreams, Kind::Generic] {
         let (name, socket) = match kind {
             Kind::OpenAi => ("openai", true),
             Kind::Anthropic => ("anthropic", false),
             Kind::Gemini => ("gemini", true),
+            Kind::DurableStreams => ("streams", false),
             Kind::Generic => ("internal", true),
         };
         let named = format!("/{name}/");

@@ -138,7 +138,7 @@ pub struct Provider {
     pub kind: Kind,
     /// Where it is.
     pub url: BaseUrl,
-    /// Its real credentials; may be empty for `generic`.
+    /// Its real credentials; may be empty for `generic` and `durable-streams`.
     pub keys: Vec<ProviderKey>,
     /// Path prefixes that replace the kind's bare paths; `Some(vec![])` for none.
     pub routes: Option<Vec<Box<str>>>,
@@ -148,6 +148,10 @@ pub struct Provider {
     pub forward_origin: bool,
     /// Names of query parameters that are credentials; `None`: the usual ones.
     pub query_slots: Option<Vec<Box<str>>>,
+    /// `durable-streams` only: who may come.
+    pub access: Access,
+    /// `durable-streams` only: the cookie that may carry the token.
+    pub cookie: Option<Box<str>>,
     /// `generic` only: where the key goes.
     pub slot: SlotChoice,
     /// `generic` only: where the model is.
@@ -163,6 +167,8 @@ pub enum Kind {
     Anthropic,
     /// Google's Gemini API.
     Gemini,
+    /// Durable streams.
+    DurableStreams,
     /// Anything else over HTTP.
     Generic,
 }
@@ -174,9 +180,19 @@ impl Kind {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::DurableStreams => "durable-streams",
             Self::Generic => "generic",
         }
     }
+}
+
+/// Who may use a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Holders of a token.
+    Token,
+    /// Also who sends none.
+    Public,
 }
 
 /// A provider's URL, taken apart.

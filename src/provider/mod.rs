@@ -10,6 +10,7 @@ pub mod key_error;
 pub mod openai;
 pub mod path;
 pub mod route;
+pub mod streams;
 
 use crate::config::{Kind, Provider};
 use crate::policy::Class;
@@ -130,6 +131,7 @@ pub fn api(kind: Kind) -> &'static Api {
         Kind::OpenAi => &openai::API,
         Kind::Anthropic => &anthropic::API,
         Kind::Gemini => &gemini::API,
+        Kind::DurableStreams => &streams::API,
         Kind::Generic => &generic::API,
     }
 }

@@ -3,6 +3,7 @@
 use super::gateway::{Gateway, Snapshot};
 use super::search::Ahead;
 use crate::config::Provider;
+use crate::cors::StreamCors;
 use crate::policy::{Code, Denial, Pass};
 use crate::provider::Dialect;
 use crate::session::connection::{Carrier, Connection};
@@ -137,6 +138,8 @@ pub struct Held {
 pub struct Note {
     /// Index of the provider, once routed.
     pub provider: Option<usize>,
+    /// What the stream's policy says of the caller's origin, once it has been asked.
+    pub stream: Option<StreamCors>,
     /// The shape of errors where the path itself decides it.
     pub dialect: Option<Dialect>,
     /// Whose it is, once authenticated.

@@ -9,7 +9,7 @@ use crate::config::file::provider::Provider;
 const REMOVE: &str = "not in effect yet; remove it";
 
 /// Kinds of providers that come later.
-pub(super) const KINDS: [&str; 2] = ["decart", "durable-streams"];
+pub(super) const KINDS: [&str; 1] = ["decart"];
 
 /// Reports everything of this sort.
 pub(super) fn refuse(file: &File, problems: &mut Problems) {

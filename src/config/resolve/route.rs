@@ -8,11 +8,15 @@ use crate::config::file::provider::Provider;
 use std::collections::HashMap;
 
 /// Bare paths that a route could be equal to.
-const BARE: [(&str, &[&str]); 3] = [
+const BARE: [(&str, &[&str]); 4] = [
     ("openai", &["/v1/"]),
     ("anthropic", &["/v1/messages/", "/v1/complete/"]),
     ("gemini", &["/v1beta/", "/v1alpha/", "/upload/", "/download/"]),
+    ("durable-streams", &[STREAMS]),
 ];
+
+/// The route of a `durable-streams` provider that names none.
+pub(super) const STREAMS: &str = "/v1/stream/";
 
 /// Reports wrong routes, and whatever is there twice.
 pub(super) fn check(providers: &[(String, Provider)], problems: &mut Problems) {
