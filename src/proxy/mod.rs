@@ -1,6 +1,6 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
-//! - [`admit`]: the gate
+//! - [`admit`], [`enter`]: the gate, and what passes it
 //! - [`own`]: keygate's own endpoints
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes
@@ -13,6 +13,7 @@ mod admit;
 #[doc(hidden)]
 pub mod canonical;
 pub mod ctx;
+mod enter;
 mod finish;
 mod forwarded;
 pub mod gateway;
