@@ -255,6 +255,10 @@ impl policy::Request for Asked<'_> {
         }
     }
 
+    fn copied(&self) -> Result<Option<Box<str>>, Denial> {
+        Ok(None)
+    }
+
     fn origin(&self) -> origin::Effective<'_> {
         origin::effective(self.request.headers(), "http", self.caller_host())
     }

@@ -95,6 +95,11 @@ pub trait Request {
     fn authenticated(&mut self, token: &Arc<Token>);
     /// 9. What is to be reached.
     fn scope(&self) -> scope::Target<'_>;
+    /// 9. Where it would copy from, decoded: that has to be reached as well.
+    ///
+    /// # Errors
+    /// 400 for what is no path.
+    fn copied(&self) -> Result<Option<Box<str>>, Denial>;
     /// 10. Where it says it comes from.
     fn origin(&self) -> origin::Effective<'_>;
     /// 11. Body type and size.
@@ -180,7 +185,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         request.authenticated(&holder.token);
     }
     let bounds = holder.bounds(rules.config).map_err(|d| d.at(Step::Authentication))?;
-    bounds.each(|b| scope::check(b.grant, b.inference_only, &request.scope()), Step::Scope)?;
+    reach(&bounds, request).map_err(|d| d.at(Step::Scope))?;
     let by_cookie = credential.as_ref().is_some_and(|credential| credential.by_cookie);
     bounds.each(|b| origin::check(b.grant, &request.origin(), by_cookie), Step::Origin)?;
     request.body().map_err(|d| d.at(Step::Body))?;
@@ -208,6 +213,17 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         Some(named) => Pass::Pending(Pending::new(holder, named, in_flight, ends)),
         None => Pass::Decided(Permit::new(holder, (model, names), in_flight, ends)),
     }))
+}
+
+/// Step 9, for what is asked and for what it would copy.
+fn reach<R: Request>(bounds: &holder::Bounds<'_>, request: &R) -> Result<(), Denial> {
+    let target = request.scope();
+    let check = |t| bounds.each(|b| scope::check(b.grant, b.inference_only, t), Step::Scope);
+    check(&target)?;
+    match request.copied()? {
+        Some(path) => check(&scope::Target { path: &path, ..target }),
+        None => Ok(()),
+    }
 }
 
 /// Step 12: the model, or what is known of it while the body is still to come.

@@ -5,13 +5,13 @@ use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Note};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
-use super::{enter, forwarded, keep_alive, models, own, reject, ticket};
-use crate::config::{Access, Provider};
+use super::{enter, fork, forwarded, keep_alive, models, own, reject, ticket};
+use crate::config::{Access, Kind, Provider};
 use crate::cors;
 use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
-use crate::provider::{self, path::Path};
+use crate::provider::{self, path::Path, streams};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
 use crate::token::mint::shape::Shape;
@@ -266,7 +266,10 @@ impl policy::Request for Asked<'_> {
     }
 
     fn is_open(&self) -> bool {
-        let open = |(provider, _): (&Provider, _)| provider.access == Access::Public;
+        let path = Path::new(self.raw_path());
+        let open = |(provider, _): (&Provider, _)| {
+            provider.access == Access::Public && streams::is_stream(provider, &path)
+        };
         self.found.class != Class::Minting && self.reached().is_some_and(open)
     }
 
@@ -294,6 +297,15 @@ impl policy::Request for Asked<'_> {
             path: &self.found.decoded,
             class: self.found.class,
             method: &self.session.req_header().method,
+        }
+    }
+
+    fn copied(&self) -> Result<Option<Box<str>>, Denial> {
+        match self.reached() {
+            Some((provider, _)) if provider.kind == Kind::DurableStreams => {
+                fork::source(provider, self.headers())
+            }
+            _ => Ok(None),
         }
     }
 

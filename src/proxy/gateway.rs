@@ -10,6 +10,7 @@ use crate::policy::{Class, Code, Denial, Holder, still_allowed};
 use crate::provider::{self, Api, route::Table};
 use crate::session::connections::Connections;
 use crate::session::registry::{Live, Registry};
+use crate::slot::place::crumbs;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::provider_metrics::ProviderMetrics;
@@ -152,6 +153,12 @@ pub struct Reached {
 }
 
 impl Snapshot {
+    /// Whether a `Set-Cookie` would put something into a slot: that is the application's alone.
+    pub fn sets_slot(&self, set: &[u8]) -> bool {
+        let name = crumbs(set).next().map(|(_, name, _)| name);
+        name.is_some_and(|n| self.cookies.iter().any(|c| c.as_bytes().eq_ignore_ascii_case(n)))
+    }
+
     /// Derives a snapshot.
     pub fn new(config: Config, metrics: &Metrics, access_log: Arc<AccessLog>) -> Self {
         let upstreams = config
