@@ -158,6 +158,9 @@ pub struct Provider {
     pub model: ModelChoice,
 }
 
+/// The route of a `durable-streams` provider that names none.
+pub const STREAMS: &str = "/v1/stream/";
+
 /// The API a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

@@ -2,18 +2,16 @@
 //! `policy::check`'s.
 
 use super::canonical::{self, Framing};
-use super::ctx::{Ctx, Flight, Note, Stage};
+use super::ctx::{Ctx, Note};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
-use super::{forwarded, keep_alive, models, own, reject, ticket};
-use crate::config::Provider;
+use super::{enter, fork, forwarded, keep_alive, models, own, reject, ticket};
+use crate::config::{Access, Kind, Provider};
 use crate::cors;
 use crate::policy::own::Own;
-use crate::policy::{self, Class, Code, Denial, Pass, Rules, Verdict, model::Named, origin, scope};
+use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
-use crate::provider::{self, path::Path};
-use crate::session::handle::Handle;
-use crate::session::registry::{Live, Reach};
+use crate::provider::{self, path::Path, streams};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
 use crate::token::mint::shape::Shape;
@@ -24,8 +22,8 @@ use http::{HeaderMap, Method, Version};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 
 /// Runs the gate. Gives `true` when the answer has been sent.
 pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
@@ -58,7 +56,7 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
             let Some(handle) = ctx.handle() else {
                 return reject::answer(gateway, session, ctx, Code::InternalError.into()).await;
             };
-            enter(gateway, session, ctx, asked, permit, handle);
+            enter::enter(gateway, session, ctx, asked, permit, handle);
             // What was revoked while the body was read found nothing in the registry to cut.
             let changed = gateway.changes.load(Acquire) != ctx.changes;
             if changed && ctx.flight().is_some_and(|f| !gateway.still_allows(f.entry.live())) {
@@ -77,76 +75,20 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
     }
 }
 
-/// Enters the registry: from here on the request can be found and ended.
-fn enter(
-    gateway: &Gateway,
-    session: &Session,
-    ctx: &mut Ctx,
-    asked: Answers,
-    permit: Pass,
-    handle: Handle,
-) {
-    let config = &ctx.snapshot.config;
-    let Some(provider) = config.providers.get(asked.route.provider) else { return };
-    let now = gateway.clock.steady_ms();
-    let first_byte = config.limits.upstream_first_byte_timeout.as_millis();
-    let live = Live {
-        token: permit.token().clone(),
-        reach: Reach {
-            provider: provider.name.clone(),
-            path: asked.decoded,
-            class: asked.class,
-            method: session.req_header().method.clone(),
-            model: match permit.decided() {
-                Some(permit) => OnceLock::from(permit.model().map(Into::into)),
-                None => OnceLock::new(),
-            },
-            scoped: permit.is_scoped(),
-        },
-        handle,
-        started_ms: now,
-        ends: permit.ends(),
-        moved_ms: AtomicU64::new(now),
-        first_byte_due_ms: AtomicU64::new(now + u64::try_from(first_byte).unwrap_or(u64::MAX / 2)),
-    };
-    let entry = gateway.registry.enter(live);
-    ctx.note.live = Some(entry.live().clone());
-    ctx.stage = Stage::Passed(Box::new(Flight {
-        entry,
-        permit,
-        ahead: asked.ahead,
-        provider: asked.route.provider,
-        skip: asked.route.skip,
-        upgrade: asked.framing.upgrade,
-        trusted: asked.trusted,
-        scheme: asked.scheme,
-        ticket_ends_ms: asked.ticket_ends_ms,
-        attempts: 0,
-        sent: false,
-        body: 0,
-        max_body: asked.max_body,
-        at_once: asked.framing.fits_at_once(),
-        has_body: asked.framing.has_body(),
-        held: None,
-        frames: asked.framing.upgrade.then(Box::default),
-        refusal: None,
-    }));
-}
-
 /// What admission found out about a request.
 pub(super) struct Answers {
-    route: Route,
+    pub(super) route: Route,
     pub(super) class: Class,
-    decoded: Box<str>,
+    pub(super) decoded: Box<str>,
     pub(super) framing: Framing,
-    trusted: bool,
-    scheme: &'static str,
+    pub(super) trusted: bool,
+    pub(super) scheme: &'static str,
     pub(super) expects_continue: bool,
     pub(super) continued: bool,
     pub(super) max_body: u64,
     pub(super) own: Option<Own>,
-    ticket_ends_ms: Option<u64>,
-    ahead: Option<Box<Ahead>>,
+    pub(super) ticket_ends_ms: Option<u64>,
+    pub(super) ahead: Option<Box<Ahead>>,
 }
 
 /// The session, as the gate sees it.
@@ -212,6 +154,15 @@ impl<'a> Asked<'a> {
 
     fn query_names(&self) -> QueryNames<'a> {
         QueryNames(self.reached().and_then(|(provider, _)| provider.query_slots.as_deref()))
+    }
+
+    /// The cookie that may carry a token here: on connections on which browsers say where a request
+    /// comes from, TLS and loopback (Fetch Metadata, section 3), and through proxies that have one.
+    fn cookie(&self) -> Option<&'a str> {
+        let name = self.reached()?.0.cookie.as_deref()?;
+        let near =
+            || !self.found.trusted && self.peer.is_some_and(|p| p.to_canonical().is_loopback());
+        (self.found.scheme == "https" || near()).then_some(name)
     }
 
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
@@ -307,10 +258,19 @@ impl policy::Request for Asked<'_> {
     fn extract(&mut self) -> Result<Credential, Denial> {
         let request = self.session.req_header();
         let names = self.query_names();
-        let found = extract::extract(&request.headers, request.uri.query(), names)?;
+        let cookie = self.cookie();
+        let found = extract::extract(&request.headers, request.uri.query(), names, cookie)?;
         let ticket = found.ticket.as_ref().and_then(|ticket| ticket.as_ref().ok());
         self.found.ticket_ends_ms = ticket.map(|ticket| ticket.expires_ms());
         Ok(found)
+    }
+
+    fn is_open(&self) -> bool {
+        let path = Path::new(self.raw_path());
+        let open = |(provider, _): (&Provider, _)| {
+            provider.access == Access::Public && streams::is_stream(provider, &path)
+        };
+        self.found.class != Class::Minting && self.reached().is_some_and(open)
     }
 
     fn ticket_subject(&self) -> Subject<'_> {
@@ -337,6 +297,15 @@ impl policy::Request for Asked<'_> {
             path: &self.found.decoded,
             class: self.found.class,
             method: &self.session.req_header().method,
+        }
+    }
+
+    fn copied(&self) -> Result<Option<Box<str>>, Denial> {
+        match self.reached() {
+            Some((provider, _)) if provider.kind == Kind::DurableStreams => {
+                fork::source(provider, self.headers())
+            }
+            _ => Ok(None),
         }
     }
 

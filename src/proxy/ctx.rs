@@ -3,7 +3,7 @@
 use super::gateway::{Gateway, Snapshot};
 use super::search::Ahead;
 use crate::config::Provider;
-use crate::cors::StreamCors;
+use crate::cors::{self, StreamCors};
 use crate::policy::{Code, Denial, Pass};
 use crate::provider::Dialect;
 use crate::session::connection::{Carrier, Connection};
@@ -174,6 +174,16 @@ impl Ctx {
     /// The configured provider that the request leads to.
     pub fn provider(&self) -> Option<&Provider> {
         self.snapshot.config.providers.get(self.note.provider?)
+    }
+
+    /// Whose answer it will be, for the page that asked.
+    pub(super) fn source(&self) -> cors::Source {
+        let provider = self.provider();
+        cors::Source {
+            kind: provider.map(|provider| provider.kind),
+            cookie: provider.is_some_and(|provider| provider.cookie.is_some()),
+            stream: self.note.stream,
+        }
     }
 
     /// The shape of errors on this route.

@@ -126,7 +126,7 @@ pub(super) fn dress(
         parts.headers.remove(name);
     }
     let headers = &mut parts.headers;
-    headers.reserve(OURS);
+    headers.reserve(OURS + if kind == Some(Kind::DurableStreams) { OURS_ON_STREAMS } else { 0 });
     if seen.located {
         location::rewrite(session, headers, ctx);
     }
@@ -134,10 +134,10 @@ pub(super) fn dress(
         ticket::rewrite(gateway, session, headers, ctx);
     }
     let asked = &session.req_header().headers;
-    cors::response(&ctx.snapshot.config.cors, kind, asked, |name, value| {
+    cors::response(&ctx.snapshot.config.cors, ctx.source(), asked, |name, value| {
         if name == VARY {
             headers.append(name, value);
-        } else {
+        } else if name != cors::RESOURCE_POLICY || !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     });
@@ -165,6 +165,9 @@ pub(super) fn dress(
 /// Headers that an answer gets from us at most, Pingora's `Date` and `Connection` with them.
 const OURS: usize = 7;
 
+/// Beside these, what every stream's answer gets.
+const OURS_ON_STREAMS: usize = 2;
+
 /// What a walk over an answer's headers shows.
 #[derive(Default)]
 struct Seen {
@@ -190,7 +193,10 @@ impl Seen {
             let leaks = ctx.snapshot.redactor.contains(value);
             seen.leaks |= leaks;
             let goes = match name.as_str() {
-                "set-cookie" => kind != Some(Kind::Generic),
+                "set-cookie" => match kind {
+                    Some(Kind::DurableStreams | Kind::Generic) => ctx.snapshot.sets_slot(value),
+                    _ => true,
+                },
                 "location" | "content-location" => {
                     seen.located = true;
                     false

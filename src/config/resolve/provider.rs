@@ -1,10 +1,10 @@
 //! Providers: name, kind, URL and keys. [`super::route`] has their paths, [`super::slot`] what only
 //! `generic` providers choose, [`super::stream`] what only `durable-streams` do.
 
-use super::{not_yet, route, slot, stream, url};
+use super::{not_yet, slot, stream, url};
 use crate::config::file::provider as file;
 use crate::config::secret_ref::{KeyRef, Keys, Source, check};
-use crate::config::{Access, Kind, Problems, Provider, ProviderKey};
+use crate::config::{Access, Kind, Problems, Provider, ProviderKey, STREAMS};
 
 /// First segments of bare paths: a provider of that name would take them away.
 const RESERVED: [&str; 7] = ["v1", "v1beta", "v1alpha", "upload", "download", "ws", ".well-known"];
@@ -41,8 +41,7 @@ pub(super) fn one(
         kind,
         keys: keys(&path, kind, written.keys, source, problems),
         url: url?,
-        routes: routes
-            .or_else(|| (kind == Kind::DurableStreams).then(|| vec![route::STREAMS.into()])),
+        routes: routes.or_else(|| (kind == Kind::DurableStreams).then(|| vec![STREAMS.into()])),
         forward_billing_headers: written.forward_billing_headers.unwrap_or(false),
         forward_origin: written.forward_origin.unwrap_or(false),
         query_slots: choice.query_slots,

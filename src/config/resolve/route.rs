@@ -3,8 +3,8 @@
 //! `/NAME/` comes before configured routes, these before the kinds' bare paths; a path that could
 //! never be reached, or would be two providers', is a problem.
 
-use crate::config::Problems;
 use crate::config::file::provider::Provider;
+use crate::config::{Problems, STREAMS};
 use std::collections::HashMap;
 
 /// Bare paths that a route could be equal to.
@@ -14,9 +14,6 @@ const BARE: [(&str, &[&str]); 4] = [
     ("gemini", &["/v1beta/", "/v1alpha/", "/upload/", "/download/"]),
     ("durable-streams", &[STREAMS]),
 ];
-
-/// The route of a `durable-streams` provider that names none.
-pub(super) const STREAMS: &str = "/v1/stream/";
 
 /// Reports wrong routes, and whatever is there twice.
 pub(super) fn check(providers: &[(String, Provider)], problems: &mut Problems) {
