@@ -55,6 +55,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "session",
             "cors",
             "stream",
+            "stream",
             "ws",
             "body",
             "provider",

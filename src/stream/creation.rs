@@ -33,7 +33,7 @@ impl Wish {
 
 /// How much of the request may have reached the stream server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reached {
+enum Reached {
     /// Not all of it: a request that is not whole is not acted upon (RFC 9112 section 8).
     Part,
     /// All of it.
@@ -51,7 +51,7 @@ pub struct Creation {
     /// Its policy is pending in the store.
     stored: bool,
     /// What became of the request so far.
-    pub reached: Reached,
+    reached: Reached,
     settled: bool,
     /// Held until the end.
     turn: Option<Turn>,
@@ -66,6 +66,13 @@ impl Creation {
     ) -> Self {
         let (reached, turn) = (Reached::Part, Some(turn));
         Self { streams, wish, seq, before, stored, reached, settled: false, turn }
+    }
+
+    /// The request goes out; `whole` once its last byte does.
+    pub fn forwarded(&mut self, whole: bool) {
+        if whole {
+            self.reached = Reached::Whole;
+        }
     }
 
     /// Whether a stream that exists already has what this asks for, or it asks for nothing.
