@@ -17,6 +17,8 @@ mod demo;
 #[cfg(test)]
 mod denial;
 #[cfg(test)]
+mod durable_stream;
+#[cfg(test)]
 mod evasion;
 #[cfg(test)]
 mod fault;
