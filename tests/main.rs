@@ -5,6 +5,8 @@
 
 // `cfg(test)` tells clippy that these modules are tests, helpers included.
 #[cfg(test)]
+mod allowed_origins;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod clients;

@@ -102,6 +102,13 @@ pub trait Request {
     fn copied(&self) -> Result<Option<Box<str>>, Denial>;
     /// 10. Where it says it comes from.
     fn origin(&self) -> origin::Effective<'_>;
+    /// 10. Whether the stream's own policy lets it be used from there.
+    ///
+    /// # Errors
+    /// 403, 503 where nobody knows, 400 for a stream that is spelt otherwise.
+    fn stream(&mut self) -> Result<(), Denial> {
+        Ok(())
+    }
     /// 11. Body type and size.
     ///
     /// # Errors
@@ -188,6 +195,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     reach(&bounds, request).map_err(|d| d.at(Step::Scope))?;
     let by_cookie = credential.as_ref().is_some_and(|credential| credential.by_cookie);
     bounds.each(|b| origin::check(b.grant, &request.origin(), by_cookie), Step::Origin)?;
+    request.stream().map_err(|d| d.at(Step::Origin))?;
     request.body().map_err(|d| d.at(Step::Body))?;
     let mints = request.scope().class == Class::Minting;
     // Grants without models pay nothing for them.

@@ -5,7 +5,8 @@ use super::canonical::{self, Framing};
 use super::ctx::{Ctx, Note};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
-use super::{enter, fork, forwarded, keep_alive, models, own, reject, ticket};
+use super::stream::{self, Place, Watch};
+use super::{creation, enter, fork, forwarded, keep_alive, models, own, reject, ticket};
 use crate::config::{Access, Kind, Provider};
 use crate::cors;
 use crate::policy::own::Own;
@@ -43,12 +44,21 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
         let verdict = policy::check(rules, &mut asked).await;
         (verdict, asked.end())
     };
+    let mut asked = asked;
     ctx.continued = asked.continued;
     match verdict {
-        Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
+        Ok(Verdict::Preflight) => {
+            let from = (asked.trusted, asked.scheme);
+            stream::preflight(gateway, session.req_header(), ctx, from);
+            reject::preflight(session, ctx).await
+        }
         Ok(Verdict::Public) => own::jwks(gateway, session, ctx).await,
         Ok(Verdict::Mint(permit)) => own::mint(gateway, session, ctx, asked, permit).await,
         Ok(Verdict::Pass(permit)) => {
+            if let Err(denial) = creation::open(gateway, session, ctx, (&mut asked, &permit)).await
+            {
+                return reject::answer(gateway, session, ctx, denial).await;
+            }
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
                 ctx.continued = true;
@@ -89,6 +99,7 @@ pub(super) struct Answers {
     pub(super) own: Option<Own>,
     pub(super) ticket_ends_ms: Option<u64>,
     pub(super) ahead: Option<Box<Ahead>>,
+    pub(super) stream: Option<Box<Watch>>,
 }
 
 /// The session, as the gate sees it.
@@ -130,6 +141,7 @@ impl<'a> Asked<'a> {
             own: None,
             ticket_ends_ms: None,
             ahead: None,
+            stream: None,
         };
         Self { gateway, session, snapshot, note, peer, found }
     }
@@ -163,6 +175,16 @@ impl<'a> Asked<'a> {
         let near =
             || !self.found.trusted && self.peer.is_some_and(|p| p.to_canonical().is_loopback());
         (self.found.scheme == "https" || near()).then_some(name)
+    }
+
+    /// The stream, where the path is one.
+    fn watch(&self, provider: &Provider, path: &str) -> Result<Option<Box<Watch>>, Denial> {
+        if provider.kind != Kind::DurableStreams {
+            return Ok(None);
+        }
+        let place = Place { scheme: self.found.scheme, host: self.caller_host() };
+        let page = stream::page(&self.snapshot.config, self.headers(), place);
+        Watch::of(provider, path, page, &self.gateway.streams).map(|watch| Some(Box::new(watch)))
     }
 
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
@@ -240,6 +262,10 @@ impl policy::Request for Asked<'_> {
         let mints = class == Class::Minting && self.session.req_header().method == Method::POST;
         let shape = if mints { Shape::of(path.trimmed()) } else { None };
         let decoded = path.decoded().into();
+        let watch = self.watch(provider, path.raw())?;
+        let verdict = watch.as_ref().map(|watch| watch.verdict(&self.gateway.streams));
+        self.note.stream = verdict.map(stream::cors);
+        self.found.stream = watch;
         self.found.class = class;
         self.found.decoded = decoded;
         if upload {
@@ -311,6 +337,11 @@ impl policy::Request for Asked<'_> {
 
     fn origin(&self) -> origin::Effective<'_> {
         origin::effective(self.headers(), self.found.scheme, self.caller_host())
+    }
+
+    fn stream(&mut self) -> Result<(), Denial> {
+        let Some(watch) = &self.found.stream else { return Ok(()) };
+        stream::admits(watch.verdict(&self.gateway.streams))
     }
 
     fn body(&mut self) -> Result<(), Denial> {

@@ -2,6 +2,7 @@
 
 use super::gateway::{Gateway, Snapshot};
 use super::search::Ahead;
+use super::stream::Watch;
 use crate::config::Provider;
 use crate::cors::{self, StreamCors};
 use crate::policy::{Code, Denial, Pass};
@@ -103,6 +104,8 @@ pub struct Flight {
     pub frames: Option<Box<Frames>>,
     /// A refusal of a later phase, to be answered when Pingora gives up.
     pub refusal: Option<Denial>,
+    /// The stream that it is for.
+    pub(super) stream: Option<Box<Watch>>,
 }
 
 /// Where both directions of a socket stand.

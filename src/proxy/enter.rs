@@ -64,5 +64,6 @@ pub(super) fn enter(
         held: None,
         frames: asked.framing.upgrade.then(Box::default),
         refusal: None,
+        stream: asked.stream,
     }));
 }

@@ -11,8 +11,19 @@ use http::HeaderMap;
 /// Its path as the provider will see it, decoded.
 ///
 /// # Errors
-/// 400 where it is there twice, or no path that the gate would let pass.
+/// As [`path`].
 pub(super) fn source(provider: &Provider, headers: &HeaderMap) -> Result<Option<Box<str>>, Denial> {
+    Ok(path(provider, headers)?.map(|path| Path::new(path).decoded().into()))
+}
+
+/// Its path below the provider, as it is on the wire.
+///
+/// # Errors
+/// 400 where it is there twice, or no path that the gate would let pass.
+pub(super) fn path<'a>(
+    provider: &Provider,
+    headers: &'a HeaderMap,
+) -> Result<Option<&'a str>, Denial> {
     let mut sent = headers.get_all(FORKED_FROM).iter();
     let Some(first) = sent.next() else { return Ok(None) };
     let wrong = |why: &'static str| Denial::new(Code::MalformedRequest, why);
@@ -28,5 +39,8 @@ pub(super) fn source(provider: &Provider, headers: &HeaderMap) -> Result<Option<
     // It goes on as it is, so it has to say the provider's own base, as the target will.
     let below = sent.strip_prefix(&*provider.url.path).filter(|path| path.starts_with('/'));
     let path = below.ok_or_else(|| wrong("Stream-Forked-From is no path of this provider"))?;
-    Ok(Some(Path::new(path).decoded().into()))
+    if path.ends_with('/') {
+        return Err(wrong(no_path));
+    }
+    Ok(Some(path))
 }

@@ -11,6 +11,7 @@ use crate::provider::{self, Api, route::Table};
 use crate::session::connections::Connections;
 use crate::session::registry::{Live, Registry};
 use crate::slot::place::crumbs;
+use crate::stream::Streams;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::provider_metrics::ProviderMetrics;
@@ -43,6 +44,8 @@ pub struct Gateway {
     pub clients: Arc<Clients>,
     /// Where client tokens outlive the process.
     pub client_store: Option<Arc<dyn ClientStore>>,
+    /// Which origins may use which stream.
+    pub streams: Arc<Streams>,
     /// What answers on keygate's own paths.
     pub endpoints: Arc<dyn Endpoints>,
     /// Invalid tokens by address.

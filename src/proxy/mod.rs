@@ -5,6 +5,7 @@
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes
 //! - [`response`], [`held`], [`location`], [`ticket`]: the way back
+//! - [`stream`], [`creation`]: which origins may use a stream
 //! - [`reject`]: every denial
 //! - [`finish`]: log and counters
 
@@ -12,6 +13,7 @@ mod admit;
 // For benches/ and fuzz/, which run it without a server.
 #[doc(hidden)]
 pub mod canonical;
+mod creation;
 pub mod ctx;
 mod enter;
 mod finish;
@@ -29,6 +31,7 @@ mod request_body;
 mod response;
 mod response_body;
 mod search;
+mod stream;
 mod ticket;
 mod upstream;
 mod upstream_request;
@@ -87,6 +90,18 @@ impl ProxyHttp for Proxy {
         upstream::try_next(ctx, error)
     }
 
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        let error = error.more_context(format!("Peer: {peer}"));
+        upstream::try_again(session, ctx, error, reused)
+    }
+
     async fn connected_to_upstream(
         &self,
         _: &mut Session,
@@ -105,7 +120,10 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        panic::caught_now(|| upstream_request::rewrite(ctx, request))
+        panic::caught_now(|| {
+            stream::forward(&self.0, ctx)?;
+            upstream_request::rewrite(ctx, request)
+        })
     }
 
     async fn request_body_filter(
@@ -124,6 +142,9 @@ impl ProxyHttp for Proxy {
         header: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if ctx.flight().is_some_and(|flight| flight.stream.is_some()) {
+            panic::flat(pin!(stream::answered(&self.0, session, header, ctx))).await?;
+        }
         panic::caught_now(|| response::receive(&self.0, session, header, ctx))
     }
 

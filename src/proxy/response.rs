@@ -6,7 +6,7 @@
 
 use super::ctx::{Ctx, Held, Stage};
 use super::gateway::Gateway;
-use super::{location, reject::X_REQUEST_ID, ticket};
+use super::{location, reject::X_REQUEST_ID, stream, ticket};
 use crate::config::Kind;
 use crate::cors;
 use crate::policy::{Code, Denial};
@@ -141,6 +141,8 @@ pub(super) fn dress(
             headers.insert(name, value);
         }
     });
+    stream::dress(gateway, &session.req_header().method, &mut parts, ctx);
+    let headers = &mut parts.headers;
     // A provider's own id stays: its support asks for it.
     if !seen.request_id
         && let Ok(id) = HeaderValue::from_str(ctx.id.as_str())
@@ -197,6 +199,8 @@ impl Seen {
                     Some(Kind::DurableStreams | Kind::Generic) => ctx.snapshot.sets_slot(value),
                     _ => true,
                 },
+                // Ours to say, see `stream::dress`.
+                "stream-allowed-origins" => kind == Some(Kind::DurableStreams),
                 "location" | "content-location" => {
                     seen.located = true;
                     false

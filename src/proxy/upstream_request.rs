@@ -6,6 +6,7 @@
 
 use super::ctx::{Ctx, Flight, Stage};
 use super::gateway::Reached;
+use super::stream::ALLOWED_ORIGINS;
 use crate::config::{Kind, Provider};
 use crate::provider::gemini;
 use crate::provider::path::Path;
@@ -38,6 +39,10 @@ pub(super) fn rewrite(ctx: &mut Ctx, request: &mut RequestHeader) -> Result<()> 
     let mut parts = Parts::from(std::mem::replace(request, empty));
     let lets = lets(provider, flight, reached);
     strip_headers(&mut parts.headers, lets);
+    if provider.kind == Kind::DurableStreams {
+        // Between its creator and the gateway: a server that knew it too could contradict.
+        parts.headers.remove(&ALLOWED_ORIGINS);
+    }
     if lets.cookies && parts.headers.contains_key(COOKIE) {
         thin_cookies(&mut parts.headers, &snapshot.cookies)?;
     }

@@ -4,14 +4,17 @@
 //! number of processes may have the file open (WAL). When another file takes its place, the store
 //! follows; when it is gone, the store fails rather than write where nobody will look.
 //! [`connection`] opens, [`mod@file`] sees to owners and modes, [`schema`] to the tables; [`record`]
-//! holds what is asked of a store, [`row`] reads what it answers.
+//! holds what is asked of a store, [`row`] reads what it answers; [`stream`] has the policies of
+//! streams, [`owner`] knows which process a request under way belongs to.
 
 mod client;
 mod connection;
 mod file;
+mod owner;
 mod record;
 mod row;
 mod schema;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +32,7 @@ pub struct Sqlite {
     path: PathBuf,
     opened: Mutex<Opened>,
     reported: Mutex<HashSet<String>>,
+    owner: owner::Owner,
 }
 
 /// What is in the store, the unreadable too.
@@ -54,7 +58,8 @@ impl Sqlite {
         file::warn_of_mode(&path);
         let opened = Opened::at(&path)?;
         file::adopt(&path);
-        Ok(Self { path, opened: Mutex::new(opened), reported: Mutex::default() })
+        let owner = owner::Owner::beside(&path);
+        Ok(Self { path, opened: Mutex::new(opened), reported: Mutex::default(), owner })
     }
 
     /// Everything in the store.
