@@ -106,8 +106,8 @@ pub trait Request {
     ///
     /// # Errors
     /// 403, 503 where nobody knows, 400 for a stream that is spelt otherwise.
-    fn stream(&mut self) -> Result<(), Denial> {
-        Ok(())
+    fn stream(&mut self) -> impl Future<Output = Result<(), Denial>> + Send {
+        std::future::ready(Ok(()))
     }
     /// 11. Body type and size.
     ///
@@ -195,7 +195,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     reach(&bounds, request).map_err(|d| d.at(Step::Scope))?;
     let by_cookie = credential.as_ref().is_some_and(|credential| credential.by_cookie);
     bounds.each(|b| origin::check(b.grant, &request.origin(), by_cookie), Step::Origin)?;
-    request.stream().map_err(|d| d.at(Step::Origin))?;
+    request.stream().await.map_err(|d| d.at(Step::Origin))?;
     request.body().map_err(|d| d.at(Step::Body))?;
     let mints = request.scope().class == Class::Minting;
     // Grants without models pay nothing for them.

@@ -339,9 +339,12 @@ impl policy::Request for Asked<'_> {
         origin::effective(self.headers(), self.found.scheme, self.caller_host())
     }
 
-    fn stream(&mut self) -> Result<(), Denial> {
+    async fn stream(&mut self) -> Result<(), Denial> {
         let Some(watch) = &self.found.stream else { return Ok(()) };
-        stream::admits(watch.verdict(&self.gateway.streams))
+        stream::catch_up(self.gateway, watch).await;
+        let verdict = watch.verdict(&self.gateway.streams);
+        self.note.stream = Some(stream::cors(verdict));
+        stream::admits(verdict)
     }
 
     fn body(&mut self) -> Result<(), Denial> {

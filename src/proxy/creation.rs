@@ -8,7 +8,7 @@ use super::admit::Answers;
 use super::ctx::Ctx;
 use super::fork;
 use super::gateway::{Gateway, Reached};
-use super::stream::{ALLOWED_ORIGINS, Watch, admits};
+use super::stream::{ALLOWED_ORIGINS, Watch, admits, look};
 use crate::config::Provider;
 use crate::egress::fetch;
 use crate::policy::{Code, Denial, Pass};
@@ -83,7 +83,7 @@ async fn begin(
         name: watch.name,
         label: watch.label.clone(),
         brought,
-        inherited: inherited(gateway, provider, request, watch)?,
+        inherited: inherited(gateway, provider, request, watch).await?,
     };
     let until = Instant::now() + TURN;
     let turn = timeout(TURN, streams.turns.wait(watch.name.key)).await;
@@ -132,14 +132,18 @@ fn brought(headers: &HeaderMap) -> Result<Option<Policy>, Denial> {
 }
 
 /// What a fork has from its source: that is read, so its own policy must allow this.
-fn inherited(
+async fn inherited(
     gateway: &Gateway,
     provider: &Provider,
     request: &Parts,
     watch: &Watch,
 ) -> Result<Option<Policy>, Denial> {
     let Some(source) = fork::path(provider, &request.headers)? else { return Ok(None) };
-    let source = Name::of(&provider.name, Path::new(source).raw());
+    let source = Name::of(&provider.name, source);
+    look(gateway).await;
+    if !gateway.streams.is_in_step() {
+        return Err(Code::StoreUnavailable.into());
+    }
     admits(gateway.streams.verdict(&source, &watch.page, false))?;
     Ok(gateway.streams.in_force(&source))
 }

@@ -19,10 +19,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::ResponseHeader;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use std::time::Duration;
 
 /// What creators send, and what answers about a stream carry.
 pub(super) static ALLOWED_ORIGINS: HeaderName =
     HeaderName::from_static(crate::stream::allowed_origins::HEADER);
+/// How long a request waits for what others have stored.
+const LOOK: Duration = Duration::from_millis(250);
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A request for a stream.
@@ -110,6 +113,29 @@ pub(super) fn page(config: &Config, headers: &HeaderMap, place: Place<'_>) -> Pa
         origin::Effective::Repeated => Source::Several,
     };
     Page { source, own }
+}
+
+/// What other processes have stored is looked at before a browser's request is judged. Where that takes
+/// too long, nobody knows.
+pub(super) async fn catch_up(gateway: &Gateway, watch: &Watch) {
+    if watch.page.is_browser() {
+        look(gateway).await;
+    }
+}
+
+/// What other processes have stored is taken in.
+pub(super) async fn look(gateway: &Gateway) {
+    if !gateway.streams.is_behind() {
+        return;
+    }
+    let streams = gateway.streams.clone();
+    let looking = tokio::task::spawn_blocking(move || streams.follow());
+    match tokio::time::timeout(LOOK, looking).await {
+        Ok(Ok(Ok(()))) => {}
+        // It has said so itself.
+        Ok(Ok(Err(why))) => log::error!("the policies of streams can't be read: {why}"),
+        Ok(Err(_)) | Err(_) => gateway.streams.lost(),
+    }
 }
 
 /// Whether a request may go on.
@@ -213,6 +239,7 @@ pub(super) async fn answered(
         }
         return Ok(());
     }
+    catch_up(gateway, watch).await;
     let verdict = watch.again(&gateway.streams, false);
     if !matches!(verdict, Verdict::Allowed(_)) {
         ctx.note.stream = Some(cors(verdict));

@@ -141,9 +141,6 @@ impl Creation {
             return free.then_some(Content { spelling, ..Content::default() });
         };
         let unchanged = row.is_some_and(|row| row.seq == self.seq);
-        if unchanged && !self.stored {
-            return None;
-        }
         let other = row.filter(|_| !unchanged).map(|row| &row.content);
         let current = other.and_then(|c| c.current.as_deref()).map(Policy::stored);
         let pending = other.and_then(|c| c.pending.clone());

@@ -74,6 +74,10 @@ pub trait PolicyStore: Send + Sync {
     /// # Errors
     /// It can't be made known to others.
     fn owner(&self) -> Result<i64, Failed>;
+    /// Differs after any process changed any row, as soon as the change returns to whoever made it. Next
+    /// to nothing to ask, and asks no disk. `None` where there is no such thing: rows are then seen only
+    /// when somebody looks.
+    fn mark(&self) -> Option<u64>;
     /// Whether the process that is called so lives; where that can't be told, it does.
     fn lives(&self, owner: i64) -> bool;
     /// Forgets rows that have said nothing since `before_ms`.

@@ -32,6 +32,8 @@ pub struct Streams {
     pub turns: Arc<Turns>,
     /// How far the store was read.
     seen: Mutex<i64>,
+    /// The store's mark before that was read.
+    mark: AtomicU64,
     reads: AtomicBool,
     begun: Instant,
     read_at_ms: AtomicU64,
@@ -61,8 +63,12 @@ pub struct Leftover {
 impl Streams {
     /// Without a store nothing can be stored, and nothing is.
     pub fn new(store: Option<Arc<dyn PolicyStore>>) -> Self {
+        if let Some(Err(why)) = store.as_ref().map(|store| store.owner()) {
+            log::error!("streams can't be created with a policy: {why}");
+        }
         Self {
             index: Index::new(),
+            mark: AtomicU64::new(0),
             reads: AtomicBool::new(store.is_none()),
             store,
             turns: Arc::default(),
@@ -80,9 +86,12 @@ impl Streams {
     pub fn follow(&self) -> Result<(), Failed> {
         let Some(store) = &self.store else { return Ok(()) };
         let mut seen = self.seen.lock();
+        // Asked first: what changes meanwhile is looked for once more.
+        let mark = store.mark();
         match store.since(*seen, &mut |row| self.index.take(&row)) {
             Ok(last) => {
                 *seen = last;
+                self.mark.store(mark.unwrap_or(0), Release);
                 self.read_at_ms.store(self.elapsed_ms(), Release);
                 self.reads.store(true, Release);
                 Ok(())
@@ -92,6 +101,13 @@ impl Streams {
                 Err(why)
             }
         }
+    }
+
+    /// Whether somebody has changed something that was not taken in yet: a stream may have been created
+    /// by another process since the last look.
+    pub fn is_behind(&self) -> bool {
+        let mark = self.store.as_ref().and_then(|store| store.mark());
+        mark.is_some_and(|mark| mark != self.mark.load(Acquire))
     }
 
     /// The store can't be read.
@@ -176,10 +192,7 @@ impl Streams {
             return Ok(Creation::new(self.clone(), wish, turn, (seq, standing.current, false)));
         };
         let Some(store) = &self.store else { return Err(Refusal::NoStore) };
-        if standing.pending.is_none() && standing.current.as_ref() == Some(&wanted) {
-            // It asks for what is in force.
-            return Ok(Creation::new(self.clone(), wish, turn, (seq, standing.current, false)));
-        }
+        // Also where it asks for what is in force: a deletion that is under way may take that away.
         let owner = store.owner().map_err(Refusal::Failed)?;
         let (mut busy, mut misspelt) = (false, false);
         let stored = self.change(&wish.name, &wish.label, &mut |row| {
@@ -218,6 +231,11 @@ impl Streams {
             asked.insert(name.key, now);
             Leftover { turn, since_ms }
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn ask_again(&self) {
+        self.asked.lock().clear();
     }
 
     /// Settles a leftover by whether the stream server has the stream. Which of the two policies it was
@@ -290,7 +308,8 @@ impl Streams {
             && store.lives(pending.owner)
     }
 
-    fn is_in_step(&self) -> bool {
+    /// Whether what is known here is what is stored, as far as anybody can tell.
+    pub fn is_in_step(&self) -> bool {
         let age = self.elapsed_ms().saturating_sub(self.read_at_ms.load(Acquire));
         self.store.is_none() || self.reads.load(Acquire) && u128::from(age) < STALE.as_millis()
     }

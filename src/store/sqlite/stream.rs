@@ -43,7 +43,23 @@ impl PolicyStore for Sqlite {
         label: &str,
         decide: &mut Decide<'_>,
     ) -> Result<Option<Row>, Failed> {
-        self.write(|tx| change(tx, key, label, decide).map_err(|e| failed(&self.path, &e).into()))
+        let mut changed = false;
+        let row = self.write(|tx| {
+            let mut decide = |row: Option<&Row>| {
+                let content = decide(row);
+                changed = content.is_some();
+                content
+            };
+            change(tx, key, label, &mut decide).map_err(|e| Failed::from(failed(&self.path, &e)))
+        })?;
+        if changed {
+            self.owner.tell()?;
+        }
+        Ok(row)
+    }
+
+    fn mark(&self) -> Option<u64> {
+        self.owner.mark()
     }
 
     fn owner(&self) -> Result<i64, Failed> {
