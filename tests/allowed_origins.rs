@@ -56,8 +56,13 @@ impl Server {
         }
     }
 
+    /// It comes into being, and nobody tells.
+    pub(crate) fn create(&self, path: &str) {
+        self.0.lock().expect("nobody panics with it").insert(path.to_owned());
+    }
+
     /// It expires, and nobody tells.
-    fn expire(&self, path: &str) {
+    pub(crate) fn expire(&self, path: &str) {
         self.0.lock().expect("nobody panics with it").remove(path);
     }
 }

@@ -13,6 +13,8 @@ mod clients;
 #[cfg(test)]
 mod config_fixtures;
 #[cfg(test)]
+mod creation;
+#[cfg(test)]
 mod cut;
 #[cfg(test)]
 mod demo;

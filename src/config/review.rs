@@ -147,6 +147,9 @@ fn providers(config: &Config, lines: &mut Vec<String>) {
                  write and delete its streams, without limits"
             ));
         }
+        if provider.kind == Kind::DurableStreams {
+            stream_policies(config, provider, lines);
+        }
         if provider.keys.is_empty() {
             lines.push(format!("providers.{name}: no key, requests go on without one"));
         } else if !provider.url.tls && !is_near(&provider.url) {
@@ -155,6 +158,31 @@ fn providers(config: &Config, lines: &mut Vec<String>) {
                 provider.url.host
             ));
         }
+    }
+}
+
+/// What keeps `Stream-Allowed-Origins` from meaning what it says.
+fn stream_policies(config: &Config, provider: &Provider, lines: &mut Vec<String>) {
+    let name = &provider.name;
+    if config.server_names.is_none() {
+        lines.push(format!(
+            "warning: providers.{name}: without server_names a stream can't ask for same-origin: such \
+             a PUT gets 400"
+        ));
+    }
+    if config.store.is_none() {
+        lines.push(format!(
+            "warning: providers.{name}: without a store there is no place for Stream-Allowed-Origins: \
+             a PUT that brings it gets 503"
+        ));
+    }
+    let same = |p: &&Provider| p.name != *name && p.url == provider.url;
+    if let Some(other) = config.providers.iter().find(same) {
+        lines.push(format!(
+            "warning: providers.{name}: {} has the same url: origins that are stored for a stream hold \
+             for the provider through which it was created",
+            other.name
+        ));
     }
 }
 

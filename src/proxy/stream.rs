@@ -275,7 +275,7 @@ pub(super) fn goes_on(gateway: &Gateway, ctx: &mut Ctx) -> Result<()> {
     match watch.again(&gateway.streams, true) {
         Verdict::Allowed(_) => Ok(()),
         _ => {
-            ctx.note.denial = Some(Code::OriginNotAllowed);
+            flight.refusal = Some(Code::OriginNotAllowed.into());
             Error::e_explain(ErrorType::ConnectionClosed, "the stream is another one now")
         }
     }
