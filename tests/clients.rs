@@ -11,6 +11,7 @@ mod install;
 mod request;
 mod rig;
 mod session;
+mod streams;
 mod table;
 mod tap;
 mod upload;

@@ -145,7 +145,9 @@ fn the_file_that_is_shipped_is_valid_as_it_stands() {
 fn every_example_is_accepted_and_leaves_open_only_what_it_says() {
     let examples = fixtures("../../conf/examples");
     let names: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
-    for name in ["browser-app.yaml", "ci.yaml", "load-balancer.yaml", "model-server.yaml"] {
+    for name in
+        ["browser-app.yaml", "ci.yaml", "load-balancer.yaml", "model-server.yaml", "streams.yaml"]
+    {
         assert!(names.contains(&name), "{name} is missing: {names:?}");
     }
     let readme = read("docs/configuration.md");

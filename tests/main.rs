@@ -51,6 +51,8 @@ mod socket;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]
+mod stream_pages;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod swap;

@@ -59,6 +59,8 @@ struct Way {
     models: bool,
     /// The credential is an upload ticket of the token.
     ticket: bool,
+    /// The token is in a cookie.
+    cookie: bool,
 }
 
 const UPGRADE: [(&str, &str); 4] = [
@@ -103,6 +105,7 @@ const WAYS: &[Way] = &[
     without_model(way(Kind::DurableStreams, "streams", "GET", "/v1/stream/x?offset=-1", None)),
     without_model(way(Kind::DurableStreams, "streams", "POST", "/v1/stream/x", Some("{}"))),
     without_model(way(Kind::DurableStreams, "streams", "GET", "/streams/v1/stream/x", None)),
+    by_cookie(way(Kind::DurableStreams, "streams", "GET", "/v1/stream/x?live=sse", None)),
 ];
 
 const UPLOAD: &str = "/upload/v1beta/files?upload_id=1";
@@ -118,6 +121,11 @@ const fn without_model(way: Way) -> Way {
 /// The second leg of an upload.
 const fn by_ticket(way: Way) -> Way {
     Way { ticket: true, ..way }
+}
+
+/// A browser's, which can't set headers.
+const fn by_cookie(way: Way) -> Way {
+    Way { cookie: true, models: false, ..way }
 }
 
 /// A way whose body is a form.
@@ -142,6 +150,7 @@ const fn way(
         form: false,
         models: true,
         ticket: false,
+        cookie: false,
     }
 }
 
@@ -198,8 +207,11 @@ fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
         target = ticketed(setup, way.provider, &target, setup.token(token));
     }
     let mut request = setup.request(way.method, &target).host(check.host).origin(check.origin);
-    if let Some(token) = check.token.filter(|_| !way.ticket) {
-        request = request.bearer(setup.token(token));
+    if let Some(token) = check.token.filter(|_| !way.ticket).map(|name| setup.token(name)) {
+        request = match way.cookie {
+            true => request.header("cookie", format!("keygate_token={token}")),
+            false => request.bearer(token),
+        };
     }
     if way.upgrade {
         for (name, value) in UPGRADE {

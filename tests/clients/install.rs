@@ -17,6 +17,8 @@ pub(super) const PYTHON: Environment = Environment::Python("current");
 pub(super) const PYTHON_PREVIOUS: Environment = Environment::Python("previous");
 pub(super) const NODE: Environment = Environment::Node("current");
 pub(super) const NODE_PREVIOUS: Environment = Environment::Node("previous");
+/// The reference server and client of durable streams.
+pub(super) const NODE_STREAMS: Environment = Environment::Node("streams");
 
 impl Environment {
     /// The command that runs `script`, but for its arguments.

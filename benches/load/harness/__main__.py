@@ -11,13 +11,14 @@ import signal
 import sys
 import tempfile
 
-from . import build, http2, latency, load, machine, memory, reload, report, settings
+from . import build, http2, latency, load, machine, memory, reload, report, settings, streams
 from .process import Failed
 
 PARTS = {
     "load": load.measure,
     "http2": http2.measure,
     "latency": latency.measure,
+    "streams": streams.measure,
     "memory": memory.measure,
     "reload": reload.measure,
 }

@@ -28,7 +28,17 @@ providers:
     url: http://{streaming}
     routes: []
     keys: [{{ file: {state}/provider.key }}]
+  streams: {{ kind: durable-streams, url: "http://{streaming}" }}
+limits: {{ connections_per_address: 10000 }}
 policies:
+  reader:
+    providers: [streams]
+    methods: [GET, HEAD]
+    paths: ["/v1/stream/user-42/*"]
+    origins: ["{origin}"]
+    rate_limit: {{ requests: 16777215, per: 60s }}
+    concurrency: 10000
+  writer: {{ providers: [streams] }}
   bench:
     providers: [openai, streaming]
     methods: [GET, POST]
@@ -43,7 +53,7 @@ default_policy:
 
 
 class Gateway:
-    """A running keygate and a token of its store."""
+    """A running keygate and tokens of its store."""
 
     def __init__(self, group, upstream, streaming, static_tokens=(), pair=None):
         self.state = group.state
@@ -57,9 +67,9 @@ class Gateway:
         key.write_text("sk-not-a-real-key-0123456789\n")
         key.chmod(0o600)
         self.write_config(static_tokens)
-        self.token = json.loads(
-            self.command("token", "create", "--name", "bench", "--policy", "bench", "--json")
-        )["token"]
+        # Each of the policy of its name, and there before the start: nobody has to wait for them.
+        self.tokens = {name: self._create_token(name) for name in ("bench", "reader", "writer")}
+        self.token = self.tokens["bench"]
         command = [build.KEYGATE, "serve", "-c", self._config]
         self.process = group.start("keygate", settings.PROXY_CORE, command)
         self.process.wait_listening(self.address)
@@ -89,6 +99,10 @@ class Gateway:
         fresh.write_text(text)
         fresh.chmod(0o600)
         os.replace(fresh, self._config)
+
+    def _create_token(self, policy):
+        words = ("token", "create", "--name", policy, "--policy", policy, "--json")
+        return json.loads(self.command(*words))["token"]
 
     def command(self, *words):
         """Runs a command of keygate's and returns what it prints."""

@@ -2,7 +2,7 @@
 
 import statistics
 
-from . import http2, load, settings
+from . import http2, load, settings, streams
 
 TITLES = {
     "pingora-default": "Pingora passthrough, default release settings",
@@ -22,6 +22,7 @@ WANTED_RATIOS = {
 }
 WANTED_HTTP2_RATIO = 1.25
 WANTED_LATENCY = 1.10
+WANTED_EVENT_RATIO = 1.10
 WANTED_RSS_KIB = 20 * 1024
 WANTED_PARSE_MS = 100
 
@@ -30,7 +31,7 @@ def render(facts, results):
     """The whole report; parts that were not measured are left out."""
     lines = ["# Load report", ""]
     lines += _table(["", ""], [[name, value] for name, value in facts.items()])
-    parts = {"load": _load, "http2": _http2, "latency": _latency}
+    parts = {"load": _load, "http2": _http2, "latency": _latency, "streams": _streams}
     parts |= {"memory": _memory, "reload": _reload}
     for name, part in parts.items():
         if name in results:
@@ -132,6 +133,30 @@ def _latency(by_target):
         rows.append(["wanted", verdicts[0], "", verdicts[2]])
     head = ["", "POST to first event", "upstream's write to our read", "WebSocket echo"]
     return [*lines, "", *_table(head, rows)]
+
+
+def _streams(by_target):
+    lines = [
+        "## Durable streams",
+        "",
+        f"Medians of {settings.ROUNDS} interleaved rounds: {streams.READERS:,} readers follow one stream by "
+        f"SSE, {streams.EVENTS} events are sent one after the other, each when everybody has the last.",
+    ]
+    rows = [
+        [TITLES[name], f"{streams.medians(values).cpu_us:.2f}"] for name, values in by_target.items()
+    ]
+    table = _table(["", "CPU µs/delivered event"], rows)
+    if by_target.keys() >= {"keygate", "pingora-tuned"}:
+        ours, theirs = by_target["keygate"], by_target["pingora-tuned"]
+        ratio = streams.medians(ours).cpu_us / streams.medians(theirs).cpu_us
+        by_round = [a.cpu_us / b.cpu_us for a, b in zip(ours, theirs)]
+        verdict = f"≤ {WANTED_EVENT_RATIO:.2f}: {_verdict(ratio <= WANTED_EVENT_RATIO)}"
+        table += [
+            "",
+            f"keygate, divided by the Pingora passthrough: {ratio:.2f} "
+            f"({min(by_round):.2f} to {max(by_round):.2f}), wanted {verdict}",
+        ]
+    return [*lines, "", *table]
 
 
 def _memory(kib):

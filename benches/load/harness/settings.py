@@ -33,7 +33,7 @@ ALL_TARGETS = (
     "nginx-auth-reconnect",
     "keygate",
 )
-ALL_PARTS = ("load", "http2", "latency", "memory", "reload")
+ALL_PARTS = ("load", "http2", "latency", "streams", "memory", "reload")
 
 
 def _chosen(variable, allowed):
