@@ -106,78 +106,81 @@ impl Caller {
     }
 }
 
+const CALLERS: [Caller; 14] = [
+    Caller::Origin(APP),
+    Caller::Origin("https://two.test:8443"),
+    Caller::Origin(OWN),
+    Caller::Origin(EVIL),
+    Caller::Origin("null"),
+    Caller::Origin("https://APP.test"),
+    Caller::Origin("https://app.test.evil.test"),
+    Caller::Origin("https://app.test."),
+    Caller::Origin("http://app.test"),
+    Caller::Site("same-origin"),
+    Caller::Site("same-site"),
+    Caller::Site("cross-site"),
+    Caller::Site("none"),
+    Caller::Program,
+];
+
+/// Every method, and every way of reading.
+const ASKED: [(&str, &str); 10] = [
+    ("GET", ""),
+    ("GET", "?offset=-1"),
+    ("GET", "?offset=now&live=long-poll&cursor=1"),
+    ("GET", "?offset=-1&live=sse"),
+    ("HEAD", ""),
+    ("POST", ""),
+    ("PUT", ""),
+    ("PATCH", ""),
+    ("OPTIONS", ""),
+    ("DELETE", ""),
+];
+
 #[tokio::test]
 async fn the_table_holds_for_every_method_and_every_way_of_reading() {
-    use Caller::*;
     let (setup, server) = setup().await;
-    let callers = [
-        Origin(APP),
-        Origin("https://two.test:8443"),
-        Origin(OWN),
-        Origin(EVIL),
-        Origin("null"),
-        Origin("https://APP.test"),
-        Origin("https://app.test.evil.test"),
-        Origin("https://app.test."),
-        Origin("http://app.test"),
-        Site("same-origin"),
-        Site("same-site"),
-        Site("cross-site"),
-        Site("none"),
-        Program,
+    // Which of the callers above get through.
+    let through = |allowed: &[usize]| std::array::from_fn(|n| allowed.contains(&n));
+    let rows: [(&str, Option<&str>, [bool; 14]); 4] = [
+        ("none", None, [true; 14]),
+        ("any", Some("*"), [true; 14]),
+        ("own", Some("same-origin"), through(&[2, 9, 12, 13])),
+        ("list", Some("https://TWO.test:8443, https://app.test"), through(&[0, 1, 12, 13])),
     ];
-    // By column: which of the callers above get through.
-    let all = [true; 14];
-    let mut own = [false; 14];
-    (own[2], own[9], own[12], own[13]) = (true, true, true, true);
-    let mut list = [false; 14];
-    (list[0], list[1], list[12], list[13]) = (true, true, true, true);
-    let asked = [
-        ("GET", ""),
-        ("GET", "?offset=-1"),
-        ("GET", "?offset=now&live=long-poll&cursor=1"),
-        ("GET", "?offset=-1&live=sse"),
-        ("HEAD", ""),
-        ("POST", ""),
-        ("PUT", ""),
-        ("PATCH", ""),
-        ("OPTIONS", ""),
-        ("DELETE", ""),
-    ];
-    for (name, stored, row) in [
-        ("none", None, all),
-        ("any", Some("*"), all),
-        ("own", Some("same-origin"), own),
-        ("list", Some("https://TWO.test:8443, https://app.test"), list),
-    ] {
+    for (name, stored, row) in rows {
         let stream = format!("/v1/stream/{name}");
-        for (caller, allowed) in callers.iter().zip(row) {
-            for (method, query) in asked {
+        for (caller, allowed) in CALLERS.iter().zip(row) {
+            for (method, query) in ASKED {
                 if !server.0.lock().expect("it").contains(&stream) {
                     put(&setup, &stream, stored).await.assert_status(201);
                 }
-                let before = setup.upstream.received().len();
-                let target = format!("{stream}{query}");
-                let answer = caller.of(ask(&setup, method, &target)).send().await;
-                let forwarded = setup.upstream.received().len() - before;
                 let what = format!("{stored:?} {method} {query} as {}", show(caller));
-                if allowed {
-                    assert!(answer.status < 300, "{what}: {answer:?}");
-                    assert_eq!(forwarded, 1, "{what}");
-                } else {
-                    assert_eq!(answer.status, 403, "{what}: {answer:?}");
-                    assert_eq!(answer.header("x-keygate-error"), Some("origin_not_allowed"));
-                    assert_eq!(forwarded, 0, "{what}: the stream server saw nothing");
-                }
-                if let Origin(origin) = caller {
-                    let reflected = allowed.then_some(*origin);
-                    let header = answer.header("access-control-allow-origin");
-                    assert_eq!(header, reflected, "{what}");
-                }
+                let asked = caller.of(ask(&setup, method, &format!("{stream}{query}")));
+                holds(&setup, caller, (asked, allowed), &what).await;
             }
         }
     }
     setup.assert_nothing_is_left_open().await;
+}
+
+/// One cell: what the caller gets, what its page may read of it, and what the stream server saw.
+async fn holds(setup: &Setup, caller: &Caller, (asked, allowed): (Request, bool), what: &str) {
+    let before = setup.upstream.received().len();
+    let answer = asked.send().await;
+    let forwarded = setup.upstream.received().len() - before;
+    if allowed {
+        assert!(answer.status < 300, "{what}: {answer:?}");
+        assert_eq!(forwarded, 1, "{what}");
+    } else {
+        assert_eq!(answer.status, 403, "{what}: {answer:?}");
+        assert_eq!(answer.header("x-keygate-error"), Some("origin_not_allowed"));
+        assert_eq!(forwarded, 0, "{what}: the stream server saw nothing");
+    }
+    if let Caller::Origin(origin) = caller {
+        let reflected = allowed.then_some(*origin);
+        assert_eq!(answer.header("access-control-allow-origin"), reflected, "{what}");
+    }
 }
 
 fn show(caller: &Caller) -> String {

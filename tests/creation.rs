@@ -291,6 +291,12 @@ async fn gateways_that_share_a_store_share_policies_without_a_moment_between() {
         server.expire(&stream);
         let anew = ask(&setup, "PUT", &stream).header("Stream-Allowed-Origins", EVIL);
         anew.to(there).send().await.assert_status(201);
+        // What one has stored, the other removes.
+        let gone = format!("/v1/stream/gone-{n}");
+        let made = ask(&setup, "PUT", &gone).header("Stream-Allowed-Origins", APP);
+        made.send().await.assert_status(201);
+        ask(&setup, "DELETE", &gone).to(there).send().await.assert_status(204);
+        ask(&setup, "GET", &gone).origin(EVIL).send().await.assert_status(404);
         ask(&setup, "GET", &stream).origin(APP).send().await.assert_status(403);
     }
     tokio::task::spawn_blocking(move || other.stop()).await.expect("it stops");
@@ -330,6 +336,15 @@ impl Witness {
     }
 }
 
+/// What a stream was created with before, if it was, and what the creation under way brings. All but the
+/// hostile one find no stream, whatever was there before.
+const KINDS: [(&str, Option<&str>, &str); 4] = [
+    ("fresh", None, APP),
+    ("hostile", Some(APP), "*"),
+    ("anew", Some("*"), APP),
+    ("moved", Some(EVIL), APP),
+];
+
 struct Killed {
     dir: Arc<TempDir>,
     upstream: Upstream,
@@ -353,6 +368,51 @@ impl Killed {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         (self.roll >> 33) % sides
+    }
+
+    /// Creations of every kind, a kill in between, and what can be read then. Gives those that were
+    /// answered, and how many were left pending.
+    async fn round(&mut self, n: usize) -> (usize, i64) {
+        let (process, addr) = self.start().await;
+        let mut streams = Vec::new();
+        // How long one takes here and now.
+        let mut longest = Duration::from_millis(5);
+        for (kind, before, with) in KINDS {
+            let begun = Instant::now();
+            let stream = format!("/v1/stream/{kind}-{n}");
+            if let Some(before) = before {
+                let first = create(addr, &[(stream.clone(), before, 0)]).await;
+                first.first().expect("an answer").1.assert_status(201);
+                longest = longest.max(begun.elapsed());
+                if kind != "hostile" {
+                    self.witness.0.lock().expect("it").remove(&stream);
+                }
+            }
+            let roll = self.roll(81_000_000);
+            streams.push((stream, with, roll));
+        }
+        let within = u64::try_from((longest * 3).as_micros()).expect("a short time") + 18_000;
+        let instant = Duration::from_micros(self.roll(within));
+        let sent = streams.clone();
+        let creating = tokio::spawn(async move { create(addr, &sent).await });
+        tokio::time::sleep(instant).await;
+        process.signal("KILL");
+        drop(process);
+        let told = creating.await.expect("no panic");
+        let left = count_pending(self.dir.path());
+        let (process, addr) = self.start().await;
+        for (stream, ..) in streams.iter().chain(&streams) {
+            self.check(addr, stream).await;
+        }
+        for (stream, answer) in &told {
+            if answer.status == 201 {
+                // Acknowledged: its own page reads it.
+                let read = Request::get(addr, stream).origin(APP).send().await;
+                assert_eq!(read.status, 200, "{stream} was promised to {APP}: {read:?}");
+            }
+        }
+        process.signal("KILL");
+        (told.len(), left)
     }
 
     /// Panics where a page of `origin` reads a stream that was not created for it.
@@ -411,63 +471,15 @@ async fn killed_at_any_instant_no_stream_is_read_beyond_its_policy() {
     );
     std::fs::write(dir.path().join("keygate.yaml"), yaml).expect("a configuration");
     let mut test = Killed { dir, upstream, witness, roll: 7 };
-    let (mut pending, mut answered) = (0, 0);
+    let (mut answered, mut left) = (0, 0);
     for n in 0..100 {
-        let (process, addr) = test.start().await;
-        let kinds: [(&str, Option<&str>, &'static str); 4] = [
-            // What is there before, and what the creation under way brings.
-            ("fresh", None, APP),
-            ("hostile", Some(APP), "*"),
-            ("anew", Some("*"), APP),
-            ("moved", Some(EVIL), APP),
-        ];
-        let mut streams = Vec::new();
-        // How long one takes here and now.
-        let mut longest = Duration::from_millis(5);
-        for (kind, before, with) in kinds {
-            let begun = Instant::now();
-            let stream = format!("/v1/stream/{kind}-{n}");
-            if let Some(before) = before {
-                let first = create(addr, &[(stream.clone(), before, 0)]).await;
-                first.first().expect("an answer").1.assert_status(201);
-                longest = longest.max(begun.elapsed());
-                if kind != "hostile" {
-                    test.witness.0.lock().expect("it").remove(&stream);
-                }
-            }
-            let roll = test.roll(81_000_000);
-            streams.push((stream, with, roll));
-        }
-        let within = u64::try_from((longest * 3).as_micros()).expect("a short time") + 18_000;
-        let instant = Duration::from_micros(test.roll(within));
-        let creating = tokio::spawn({
-            let streams = streams.clone();
-            async move { create(addr, &streams).await }
-        });
-        tokio::time::sleep(instant).await;
-        process.signal("KILL");
-        drop(process);
-        let told = creating.await.expect("no panic");
-        answered += told.len();
-        let (process, addr) = test.start().await;
-        for _ in 0..2 {
-            for (stream, ..) in &streams {
-                test.check(addr, stream).await;
-            }
-        }
-        pending += count_pending(test.dir.path());
-        for (stream, answer) in told {
-            if answer.status == 201 {
-                // Acknowledged: its own page reads it.
-                let read = Request::get(addr, &stream).origin(APP).send().await;
-                assert_eq!(read.status, 200, "{stream} was promised to {APP}: {read:?}");
-            }
-        }
-        process.signal("KILL");
+        let (more, pending) = test.round(n).await;
+        answered += more;
+        left += pending;
     }
     assert!(answered > 0, "the kill came too early, a hundred times");
     assert!(answered < 400, "the kill came too late, a hundred times");
-    assert!(pending > 0, "no kill has left anything behind");
+    assert!(left > 0, "no kill has left anything behind");
     assert!(
         test.upstream.received().iter().any(|r| r.method == "HEAD"),
         "leftovers were asked for"

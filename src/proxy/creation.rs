@@ -52,6 +52,11 @@ pub(super) async fn open(
         return Err(Code::InternalError.into());
     };
     let request = session.req_header();
+    if matches!(request.method, Method::PUT | Method::DELETE) {
+        // What is to be replaced or removed is what stands now, whoever has stored it.
+        look(gateway).await;
+        watch.seen = gateway.streams.known(&watch.name).map_or(0, |known| known.seq);
+    }
     if request.method == Method::PUT {
         watch.creation = Some(begin(gateway, provider, request, watch).await?);
         return Ok(());
