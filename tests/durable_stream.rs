@@ -244,6 +244,27 @@ async fn public_streams_need_no_token_and_nothing_else_is_public() {
 }
 
 #[tokio::test]
+async fn a_public_stream_keeps_its_origins() {
+    let setup = public().await;
+    setup.upstream.answer(Answer::status(201));
+    let create = setup.request("PUT", STREAM).bearer(setup.token("free"));
+    let create = create.header("stream-allowed-origins", "https://app.test");
+    create.body("text/plain", "").send().await.assert_status(201);
+    setup.upstream.answer(Answer::body(200, "text/plain", "for the app"));
+    let before = setup.upstream.received().len();
+    let foreign = setup.request("GET", STREAM).origin("https://evil.test").send().await;
+    foreign.assert_denied(403, "origin_not_allowed");
+    assert_eq!(foreign.header("access-control-allow-origin"), None);
+    let hidden = setup.request("GET", STREAM).header("sec-fetch-site", "cross-site");
+    hidden.send().await.assert_denied(403, "origin_not_allowed");
+    assert_eq!(setup.upstream.received().len(), before, "neither was forwarded");
+    let listed = setup.request("GET", STREAM).origin("https://app.test").send().await;
+    assert_eq!((listed.status, &*listed.text()), (200, "for the app"));
+    assert_eq!(listed.header("access-control-allow-credentials"), Some("true"));
+    setup.request("GET", STREAM).send().await.assert_status(200);
+}
+
+#[tokio::test]
 async fn a_token_with_models_has_only_the_streams_that_it_names() {
     let setup = setup().await;
     let asked = setup.request("GET", STREAM).bearer(setup.token("modelled"));
