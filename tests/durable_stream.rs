@@ -257,76 +257,58 @@ async fn a_token_with_models_has_only_the_streams_that_it_names() {
     asked.send().await.assert_status(200);
 }
 
-/// Each row is a request of the protocol and its answer: both must arrive as they were sent.
+/// A request of the protocol and its answer: method, query, headers, body.
+struct Row(
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    Answer,
+);
+
+fn writes() -> Vec<Row> {
+    const FIRST: &[(&str, &str)] =
+        &[("producer-id", "p"), ("producer-epoch", "1"), ("producer-seq", "7")];
+    const STALE: &[(&str, &str)] =
+        &[("producer-id", "p"), ("producer-epoch", "0"), ("producer-seq", "0")];
+    let gap = Answer::status(409).header("Producer-Expected-Seq", "8");
+    let stale = Answer::body(403, "text/plain", "stale epoch").header("Producer-Epoch", "1");
+    let closed = Answer::status(409).header("Stream-Closed", "true");
+    vec![
+        Row("POST", "", FIRST, "[1]", Answer::status(204).header("Stream-Next-Offset", "1")),
+        Row("POST", "", FIRST, "[1]", Answer::status(200).header("Producer-Seq", "7")),
+        Row("POST", "", STALE, "[3]", stale),
+        Row("POST", "", FIRST, "[3]", gap.header("Producer-Received-Seq", "9")),
+        Row("POST", "", &[("stream-seq", "0001")], "[2]", Answer::status(200)),
+        Row("POST", "", &[("stream-closed", "true")], "", closed),
+        Row("DELETE", "", &[], "", Answer::status(204)),
+    ]
+}
+
+fn reads() -> Vec<Row> {
+    let text = "text/event-stream";
+    let sse = "event: data\ndata: [1]\n\nevent: control\ndata: {\"streamNextOffset\":\"2\"}\n\n";
+    let sse = Answer::body(200, text, sse).header("Stream-SSE-Data-Encoding", "base64");
+    let page = Answer::body(200, "application/json", "[1]").header("Stream-Up-To-Date", "true");
+    let page = page.header("ETag", "\"a:1\"").header("Cache-Control", "public, max-age=60");
+    let resumes = &[("accept", "text/event-stream"), ("last-event-id", "9")];
+    let poll = "?offset=1_2&live=long-poll&cursor=3";
+    vec![
+        Row("GET", "?offset=-1", &[], "", page),
+        Row("GET", "?offset=-1", &[("if-none-match", "\"a:1\"")], "", Answer::status(304)),
+        Row("GET", poll, &[], "", Answer::status(204).header("Stream-Cursor", "4")),
+        Row("GET", "?offset=now&live=sse", resumes, "", sse),
+        Row("HEAD", "", &[], "", Answer::status(200).header("Stream-TTL", "60")),
+        Row("GET", "", &[], "", Answer::body(410, "text/plain", "Stream is gone")),
+        Row("GET", "", &[], "", Answer::body(404, "text/plain", "Stream not found")),
+    ]
+}
+
+/// Both must arrive as they were sent: what goes through keygate, and what goes straight.
 #[tokio::test]
 async fn every_method_and_live_mode_passes_faithfully() {
     let setup = setup().await;
-    let sse = "event: data\ndata: [1]\n\nevent: control\ndata: {\"streamNextOffset\":\"2\"}\n\n";
-    let text = "text/event-stream";
-    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, Answer);
-    let rows: [Row<'_>; 13] = [
-        (
-            "POST",
-            "",
-            &[("producer-id", "p"), ("producer-epoch", "1"), ("producer-seq", "7")],
-            "[1]",
-            Answer::status(204).header("Stream-Next-Offset", "1"),
-        ),
-        ("POST", "", &[("stream-seq", "0001")], "[2]", Answer::status(200)),
-        (
-            "POST",
-            "",
-            &[("producer-id", "p"), ("producer-epoch", "0"), ("producer-seq", "0")],
-            "[3]",
-            Answer::body(403, "text/plain", "stale epoch").header("Producer-Epoch", "1"),
-        ),
-        (
-            "POST",
-            "",
-            &[("producer-id", "p"), ("producer-epoch", "1"), ("producer-seq", "9")],
-            "[3]",
-            Answer::status(409)
-                .header("Producer-Expected-Seq", "8")
-                .header("Producer-Received-Seq", "9"),
-        ),
-        (
-            "POST",
-            "",
-            &[("stream-closed", "true")],
-            "",
-            Answer::status(409).header("Stream-Closed", "true"),
-        ),
-        (
-            "GET",
-            "?offset=-1",
-            &[],
-            "",
-            Answer::body(200, "application/json", "[1]")
-                .header("Stream-Up-To-Date", "true")
-                .header("ETag", "\"a:1\"")
-                .header("Cache-Control", "public, max-age=60"),
-        ),
-        ("GET", "?offset=-1", &[("if-none-match", "\"a:1\"")], "", Answer::status(304)),
-        (
-            "GET",
-            "?offset=1_2&live=long-poll&cursor=3",
-            &[],
-            "",
-            Answer::status(204).header("Stream-Cursor", "4"),
-        ),
-        (
-            "GET",
-            "?offset=now&live=sse",
-            &[("accept", text), ("last-event-id", "9")],
-            "",
-            Answer::body(200, text, sse).header("Stream-SSE-Data-Encoding", "base64"),
-        ),
-        ("HEAD", "", &[], "", Answer::status(200).header("Stream-TTL", "60")),
-        ("DELETE", "", &[], "", Answer::status(204)),
-        ("GET", "", &[], "", Answer::body(410, "text/plain", "Stream is gone")),
-        ("GET", "", &[], "", Answer::body(404, "text/plain", "Stream not found")),
-    ];
-    for (method, query, headers, body, answer) in rows {
+    for Row(method, query, headers, body, answer) in writes().into_iter().chain(reads()) {
         setup.upstream.answer(answer);
         let target = format!("{STREAM}{query}");
         let mut through = setup.request(method, &target).bearer(setup.token("free"));

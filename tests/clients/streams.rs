@@ -41,7 +41,7 @@ impl Script {
     async fn hear(&mut self) -> Value {
         let line = within("a script's next line", self.lines.recv()).await;
         let line = line.expect("it says something before it ends");
-        canary::search(line.as_bytes().to_vec(), "streams");
+        canary::search(line.as_bytes(), "streams");
         serde_json::from_str(&line).unwrap_or_else(|why| panic!("{why}: {line}"))
     }
 
