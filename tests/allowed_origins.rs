@@ -2,6 +2,7 @@
 
 use crate::support::client::{Request, Response};
 use crate::support::gateway::{NEW_YEAR_MS, Setup};
+use crate::support::tls::H2;
 use crate::support::upstream::{Answer, Received, Upstream};
 use keygate::stream::Name;
 use std::collections::BTreeSet;
@@ -398,4 +399,42 @@ async fn a_restart_changes_nothing() {
     let told = setup.running().gateway().streams.told(&name).expect("it has a policy");
     assert_eq!(told.as_str(), APP);
     assert!(setup.clock.wall_ms() >= NEW_YEAR_MS);
+}
+
+#[tokio::test]
+async fn it_holds_over_http_2_and_where_a_proxy_says_which_host_was_asked() {
+    let listen = "listen: [{ address: 127.0.0.1:0 }, { address: 127.0.0.1:0, tls: $TLS }]";
+    let config = CONFIG.replace("listen: [{ address: 127.0.0.1:0 }]", listen);
+    let setup = Setup::with(&format!("{config}trusted_proxies: [127.0.0.1]\n")).await;
+    Server::behind(&setup.upstream);
+    let h2 = H2::connect(setup.tls()).await;
+    let create = ask(&setup, "PUT", STREAM).header("Stream-Allowed-Origins", "same-origin");
+    let created = h2.send(create.body("text/plain", "first")).await;
+    assert_eq!(
+        (created.status, created.header("stream-allowed-origins")),
+        (201, Some("same-origin"))
+    );
+    assert_eq!(setup.upstream.only_request().body, b"first");
+    let secure = "https://gate.test";
+    for (origin, forwarded, status) in [
+        (secure, None, 200),
+        (OWN, None, 403),
+        (EVIL, None, 403),
+        (OWN, Some("http"), 200),
+        (secure, Some("http"), 403),
+    ] {
+        let read = ask(&setup, "GET", STREAM).origin(origin);
+        let read = match forwarded {
+            Some(scheme) => read.header("X-Forwarded-Proto", scheme),
+            None => read,
+        };
+        assert_eq!(h2.send(read).await.status, status, "{origin} {forwarded:?}");
+    }
+    let fetched = ask(&setup, "GET", STREAM).header("Sec-Fetch-Site", "same-origin");
+    assert_eq!(h2.send(fetched).await.status, 200, "its own page need not say more");
+    // A body without a length.
+    let again = ask(&setup, "PUT", STREAM).header("Stream-Allowed-Origins", "*");
+    h2.send(again.body("text/plain", "more").chunked(2)).await.assert_denied(409, "conflict");
+    assert_eq!(h2.send(ask(&setup, "GET", STREAM).origin(EVIL)).await.status, 403);
+    setup.assert_nothing_is_left_open().await;
 }
