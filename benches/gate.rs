@@ -227,7 +227,11 @@ impl policy::Request for Asked<'_> {
     fn extract(&mut self) -> Result<Credential, Denial> {
         let (provider, _) = self.reached()?;
         let names = QueryNames(provider.query_slots.as_deref());
-        extract::extract(self.request.headers(), self.request.uri().query(), names)
+        extract::extract(self.request.headers(), self.request.uri().query(), names, None)
+    }
+
+    fn is_open(&self) -> bool {
+        false
     }
 
     fn ticket_subject(&self) -> Subject<'_> {
@@ -249,6 +253,10 @@ impl policy::Request for Asked<'_> {
             class: self.class,
             method: self.request.method(),
         }
+    }
+
+    fn copied(&self) -> Result<Option<Box<str>>, Denial> {
+        Ok(None)
     }
 
     fn origin(&self) -> origin::Effective<'_> {

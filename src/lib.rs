@@ -7,7 +7,7 @@
 //! 3. [`policy`] is the gate: `policy::check` shows the whole order in one function.
 //! 4. [`slot`] finds the caller's token and puts the real key where the provider wants it.
 //! 5. [`provider`] is the table of APIs; [`body`] and [`ws`] read what passes.
-//! 6. [`session`] knows everything that is open, and ends it.
+//! 6. [`session`] knows everything that is open, and ends it; [`stream`] which origins may use a stream.
 //! 7. [`token`], [`store`], [`config`], [`values`] are what the gate decides upon.
 //! 8. [`control`], [`telemetry`], [`cli`], [`demo`] are for those who operate it.
 //!
@@ -29,6 +29,7 @@ pub mod proxy;
 pub mod session;
 pub mod slot;
 pub mod store;
+pub mod stream;
 pub mod telemetry;
 pub mod token;
 pub mod values;

@@ -14,6 +14,7 @@ mod mint;
 mod request;
 mod rig;
 mod session;
+mod streams;
 mod table;
 mod tap;
 mod upload;

@@ -7,11 +7,15 @@
 #[cfg(test)]
 mod abuse;
 #[cfg(test)]
+mod allowed_origins;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod config_fixtures;
+#[cfg(test)]
+mod creation;
 #[cfg(test)]
 mod cut;
 #[cfg(test)]
@@ -20,6 +24,8 @@ mod decart;
 mod demo;
 #[cfg(test)]
 mod denial;
+#[cfg(test)]
+mod durable_stream;
 #[cfg(test)]
 mod evasion;
 #[cfg(test)]
@@ -64,6 +70,8 @@ mod socket;
 mod socket_model;
 #[cfg(test)]
 mod stream;
+#[cfg(test)]
+mod stream_pages;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -34,6 +34,7 @@ providers:
     routes: [/tools/]
     model: { query: m }
     keys: [{ file: $KEY(internal) }]
+  streams: { kind: durable-streams, url: $UPSTREAM, cookie: keygate_token }
 policies:
   bound: { models: [ok], origins: ['https://app.test'] }
   elsewhere: { models: [ok], origins: ['https://app.test'], providers: [PROVIDER] }
@@ -67,6 +68,8 @@ struct Way {
     message: Option<&'static str>,
     /// The credential is an upload ticket of the token.
     ticket: bool,
+    /// The token is in a cookie.
+    cookie: bool,
 }
 
 const UPGRADE: [(&str, &str); 4] = [
@@ -148,6 +151,10 @@ const WAYS: &[Way] = &[
     way(Kind::Generic, "internal", "GET", "/tools/x?m=MODEL", None),
     way(Kind::Generic, "internal", "GET", "/internal/x?m=MODEL", None),
     socket(Kind::Generic, "internal", "/tools/socket?m=MODEL"),
+    without_model(way(Kind::DurableStreams, "streams", "GET", "/v1/stream/x?offset=-1", None)),
+    without_model(way(Kind::DurableStreams, "streams", "POST", "/v1/stream/x", Some("{}"))),
+    without_model(way(Kind::DurableStreams, "streams", "GET", "/streams/v1/stream/x", None)),
+    by_cookie(way(Kind::DurableStreams, "streams", "GET", "/v1/stream/x?live=sse", None)),
 ];
 
 const UPLOAD: &str = "/upload/v1beta/files?upload_id=1";
@@ -167,6 +174,11 @@ const fn without_model(way: Way) -> Way {
 /// The second leg of an upload.
 const fn by_ticket(way: Way) -> Way {
     Way { ticket: true, ..way }
+}
+
+/// A browser's, which can't set headers.
+const fn by_cookie(way: Way) -> Way {
+    Way { cookie: true, models: false, ..way }
 }
 
 /// A way whose body is a form.
@@ -192,6 +204,7 @@ const fn way(
         models: true,
         message: None,
         ticket: false,
+        cookie: false,
     }
 }
 
@@ -265,8 +278,11 @@ fn request(setup: &Setup, way: &Way, check: &Check) -> Request {
         target = ticketed(setup, way.provider, &target, setup.token(token));
     }
     let mut request = setup.request(way.method, &target).host(check.host).origin(check.origin);
-    if let Some(token) = check.token.filter(|_| !way.ticket) {
-        request = request.bearer(setup.token(token));
+    if let Some(token) = check.token.filter(|_| !way.ticket).map(|name| setup.token(name)) {
+        request = match way.cookie {
+            true => request.header("cookie", format!("keygate_token={token}")),
+            false => request.bearer(token),
+        };
     }
     if way.upgrade {
         for (name, value) in UPGRADE {
@@ -294,7 +310,7 @@ fn ticketed(setup: &Setup, provider: &str, target: &str, token: &str) -> String 
 
 async fn setup_for(way: &Way) -> Setup {
     // The `elsewhere` policy names every provider but this one.
-    let others = ["openai", "anthropic", "gemini", "decart", "internal"]
+    let others = ["openai", "anthropic", "gemini", "decart", "internal", "streams"]
         .into_iter()
         .filter(|p| *p != way.provider)
         .collect::<Vec<_>>()
@@ -419,12 +435,21 @@ fn every_kind_and_transport_has_its_rows() {
 /// kind that is added does not compile until it stands here, and then needs its rows.
 fn missing_rows(ways: &[Way]) -> Vec<String> {
     let mut missing = Vec::new();
-    for kind in [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Decart, Kind::Generic] {
+    const KINDS: [Kind; 6] = [
+        Kind::OpenAi,
+        Kind::Anthropic,
+        Kind::Gemini,
+        Kind::Decart,
+        Kind::DurableStreams,
+        Kind::Generic,
+    ];
+    for kind in KINDS {
         let (name, socket) = match kind {
             Kind::OpenAi => ("openai", true),
             Kind::Anthropic => ("anthropic", false),
             Kind::Gemini => ("gemini", true),
             Kind::Decart => ("decart", true),
+            Kind::DurableStreams => ("streams", false),
             Kind::Generic => ("internal", true),
         };
         let named = format!("/{name}/");

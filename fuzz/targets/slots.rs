@@ -46,7 +46,7 @@ fuzz_target!(|input: Input<'_>| {
     });
     let names = QueryNames(narrowed.as_deref());
     let query = Some(input.query).filter(|query| is_on_a_wire(query));
-    let _ = extract(&headers, query, names);
+    let _ = extract(&headers, query, names, None);
     if let Some(query) = query {
         query_is_clean(query, names, narrowed.as_deref());
     }
@@ -62,7 +62,7 @@ fuzz_target!(|input: Input<'_>| {
 fn query_is_clean(query: &str, names: QueryNames<'_>, narrowed: Option<&[Box<str>]>) {
     let kept = strip::query(query, names);
     let kept = kept.as_deref().unwrap_or(query);
-    let nothing = extract(&HeaderMap::new(), Some(kept), names);
+    let nothing = extract(&HeaderMap::new(), Some(kept), names, None);
     let missing = nothing.err().is_some_and(|denial| denial.code == Code::TokenMissing);
     assert!(missing, "{query:?} becomes {kept:?}, which still holds a token");
     // Another reader, and one that trims.
@@ -101,7 +101,7 @@ fn headers_are_clean(mut headers: HeaderMap, lets: Lets) {
         assert!(!HEADERS.contains(&name.as_str()), "{name} goes on");
         assert!(!name.starts_with("x-keygate-"), "{name} goes on");
     }
-    let nothing = extract(&headers, None, QueryNames(None));
+    let nothing = extract(&headers, None, QueryNames(None), None);
     let missing = nothing.err().is_some_and(|denial| denial.code == Code::TokenMissing);
     assert!(missing, "a token goes on: {headers:?}");
 }

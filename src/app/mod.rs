@@ -25,6 +25,8 @@ use crate::session::connections::Connections;
 use crate::session::drain::drain;
 use crate::session::registry::Registry;
 use crate::store::Follower;
+use crate::stream::Streams;
+use crate::stream::store::PolicyStore;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::client::Clients;
@@ -123,6 +125,7 @@ pub fn start(config: Config, options: Options) -> Result<Running, StartError> {
         seal,
         clients,
         client_store,
+        streams: Arc::new(Streams::new(store.clone().map(|store| store as Arc<dyn PolicyStore>))),
         failed_auth: Default::default(),
         clock: options.clock.clone(),
         registry: Arc::new(Registry::new()),

@@ -90,6 +90,10 @@ fn refresh(gateway: &Gateway, store: &dyn ClientStore) -> Result<(), StoreError>
 pub(super) fn look(gateway: &Gateway) {
     let now_ms = gateway.clock.wall_ms();
     gateway.clients.forget_ended(now_ms);
+    // Long after every process has seen that they are empty.
+    if let Err(why) = gateway.streams.forget(now_ms.saturating_sub(3_600_000)) {
+        log::error!("streams without a policy can't be forgotten: {why}");
+    }
     let snapshot = gateway.snapshot.load_full();
     let outcome = match &gateway.client_store {
         Some(store) => store

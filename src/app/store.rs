@@ -4,7 +4,7 @@ use super::{StartError, operations};
 use crate::config::Config;
 use crate::proxy::gateway::Gateway;
 use crate::store::{Follower, Hooks, Sqlite, client, follow};
-use crate::token::store::TokenStore;
+use crate::token::store::{StoreError, TokenStore};
 use crate::token::ticket::Seal;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,8 +31,15 @@ pub(super) fn follow_it(
     gateway: &Arc<Gateway>,
 ) -> Result<Arc<Follower>, StartError> {
     let told = Arc::downgrade(gateway);
+    let mut clients = client::reader(store.clone(), gateway.clients.clone());
+    let (followed, lost) = (gateway.streams.clone(), gateway.streams.clone());
     let hooks = Hooks {
-        read: Box::new(client::reader(store.clone(), gateway.clients.clone())),
+        read: Box::new(move |changed| {
+            let concerned = clients(changed)?;
+            followed.follow().map_err(|why| StoreError::Failed(why.0))?;
+            Ok(concerned)
+        }),
+        lost: Box::new(move || lost.lost()),
         changed: Box::new(move || {
             if let Some(gateway) = told.upgrade() {
                 operations::recheck(&gateway);

@@ -138,7 +138,7 @@ pub struct Provider {
     pub kind: Kind,
     /// Where it is.
     pub url: BaseUrl,
-    /// Its real credentials; may be empty for `generic`.
+    /// Its real credentials; may be empty for `generic` and `durable-streams`.
     pub keys: Vec<ProviderKey>,
     /// Path prefixes that replace the kind's bare paths; `Some(vec![])` for none.
     pub routes: Option<Vec<Box<str>>>,
@@ -148,11 +148,18 @@ pub struct Provider {
     pub forward_origin: bool,
     /// Names of query parameters that are credentials; `None`: the usual ones.
     pub query_slots: Option<Vec<Box<str>>>,
+    /// `durable-streams` only: who may come.
+    pub access: Access,
+    /// `durable-streams` only: the cookie that may carry the token.
+    pub cookie: Option<Box<str>>,
     /// `generic` only: where the key goes.
     pub slot: SlotChoice,
     /// `generic` only: where the model is.
     pub model: ModelChoice,
 }
+
+/// The route of a `durable-streams` provider that names none.
+pub const STREAMS: &str = "/v1/stream/";
 
 /// The API a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -165,6 +172,8 @@ pub enum Kind {
     Gemini,
     /// Decart: images, videos and realtime video.
     Decart,
+    /// Durable streams.
+    DurableStreams,
     /// Anything else over HTTP.
     Generic,
 }
@@ -177,20 +186,31 @@ impl Kind {
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
             Self::Decart => "decart",
+            Self::DurableStreams => "durable-streams",
             Self::Generic => "generic",
         }
     }
 
-    /// Where its API is, unless the configuration says otherwise; `generic` is anywhere.
+    /// Where its API is, unless the configuration says otherwise; `durable-streams` and `generic`
+    /// are anywhere.
     pub fn url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com"),
             Self::Anthropic => Some("https://api.anthropic.com"),
             Self::Gemini => Some("https://generativelanguage.googleapis.com"),
             Self::Decart => Some("https://api.decart.ai"),
-            Self::Generic => None,
+            Self::DurableStreams | Self::Generic => None,
         }
     }
+}
+
+/// Who may use a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Holders of a token.
+    Token,
+    /// Also who sends none.
+    Public,
 }
 
 /// A provider's URL, taken apart.

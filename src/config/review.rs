@@ -1,7 +1,7 @@
 //! What `check` tells about a valid configuration: what each policy leaves unrestricted, and what
 //! an operator may not have meant. Nothing here is an error.
 
-use super::{AccessLog, BaseUrl, Config, Kind};
+use super::{Access, AccessLog, BaseUrl, Config, Kind, Provider};
 use crate::values::clock::Clock;
 use crate::values::grant::Grant;
 use std::net::{IpAddr, SocketAddr};
@@ -10,14 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 pub fn review(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, grant) in &config.policies {
-        lines.push(format!("policies.{name}: {}", unrestricted(grant)));
+        lines.push(format!("policies.{name}: {}", unrestricted(config, grant)));
     }
     lines.push(match &config.default_policy {
-        Some(grant) => format!("default_policy: {}", unrestricted(grant)),
+        Some(grant) => format!("default_policy: {}", unrestricted(config, grant)),
         None => format!(
             "warning: there is no default_policy: a token that names no policy is unrestricted \
              ({})",
-            unrestricted(&Grant::default())
+            unrestricted(config, &Grant::default())
         ),
     });
     issuers(config, &mut lines);
@@ -42,12 +42,17 @@ fn issuers(config: &Config, lines: &mut Vec<String>) {
 }
 
 /// The dimensions in which a grant sets no bounds.
-fn unrestricted(grant: &Grant) -> String {
+fn unrestricted(config: &Config, grant: &Grant) -> String {
     let any = |patterns: &Option<Vec<crate::values::pattern::Pattern>>, all: &[&str]| {
         let is_all = |p: &crate::values::pattern::Pattern| all.contains(&p.to_string().as_str());
         patterns.as_ref().is_none_or(|patterns| patterns.iter().any(is_all))
     };
-    let any_model = any(&grant.models, &["*"]);
+    // Streams have none.
+    let has_models = |p: &Provider| p.kind != Kind::DurableStreams;
+    let reaches_models = grant.providers.as_ref().is_none_or(|names| {
+        config.providers.iter().any(|p| names.contains(&p.name) && has_models(p))
+    });
+    let any_model = reaches_models && any(&grant.models, &["*"]);
     let mut open = Vec::new();
     if grant.providers.is_none() {
         open.push("any provider");
@@ -151,6 +156,15 @@ fn providers(config: &Config, lines: &mut Vec<String>) {
                  uploads come back to: they go around the gateway"
             ));
         }
+        if provider.access == Access::Public {
+            lines.push(format!(
+                "warning: providers.{name}.access is public: whoever reaches the gateway may read, \
+                 write and delete its streams, without limits"
+            ));
+        }
+        if provider.kind == Kind::DurableStreams {
+            stream_policies(config, provider, lines);
+        }
         if provider.keys.is_empty() {
             lines.push(format!("providers.{name}: no key, requests go on without one"));
         } else if !provider.url.tls && !is_near(&provider.url) {
@@ -159,6 +173,31 @@ fn providers(config: &Config, lines: &mut Vec<String>) {
                 provider.url.host
             ));
         }
+    }
+}
+
+/// What keeps `Stream-Allowed-Origins` from meaning what it says.
+fn stream_policies(config: &Config, provider: &Provider, lines: &mut Vec<String>) {
+    let name = &provider.name;
+    if config.server_names.is_none() {
+        lines.push(format!(
+            "warning: providers.{name}: without server_names a stream can't ask for same-origin: such \
+             a PUT gets 400"
+        ));
+    }
+    if config.store.is_none() {
+        lines.push(format!(
+            "warning: providers.{name}: without a store there is no place for Stream-Allowed-Origins: \
+             a PUT that brings it gets 503"
+        ));
+    }
+    let same = |p: &&Provider| p.name != *name && p.url == provider.url;
+    if let Some(other) = config.providers.iter().find(same) {
+        lines.push(format!(
+            "warning: providers.{name}: {} has the same url: origins that are stored for a stream hold \
+             for the provider through which it was created",
+            other.name
+        ));
     }
 }
 

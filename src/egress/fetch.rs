@@ -1,9 +1,10 @@
-//! One small document by GET: no redirects, no proxy, a connection of its own, bounded in size. The
-//! time is the caller's to bound.
+//! One small document by GET, or whether there is one by HEAD: no redirects, no proxy, a connection of
+//! its own, bounded in size. The time is the caller's to bound.
 
+use crate::config::BaseUrl;
 use bytes::{Bytes, BytesMut};
-use http::Request;
 use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::{HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -14,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
+
+const AGENT: &str = concat!("keygate/", env!("CARGO_PKG_VERSION"));
 
 /// Gets the body of a 200 at `url`, up to `limit` bytes.
 ///
@@ -31,6 +34,43 @@ pub async fn get(url: &Url, limit: usize) -> Result<Vec<u8>, String> {
     let server = ServerName::try_from(name.to_owned()).map_err(|e| text(&e))?;
     let connector = TlsConnector::from(tls()?);
     over(connector.connect(server, stream).await.map_err(|e| text(&e))?, url, host, limit).await
+}
+
+/// Asks a provider for the head of what is at `path` below its URL; gives the status.
+///
+/// # Errors
+/// Why there is none, for the log.
+pub async fn head(
+    base: &BaseUrl,
+    path: &str,
+    credential: Option<(HeaderName, HeaderValue)>,
+) -> Result<u16, String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let mut request = Request::head(format!("{}{path}", base.path))
+        .header(HOST, &*base.authority)
+        .header(USER_AGENT, AGENT)
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| text(&e))?;
+    request.headers_mut().extend(credential);
+    let stream = TcpStream::connect((&*base.host, base.port)).await.map_err(|e| text(&e))?;
+    if !base.tls {
+        return status(stream, request).await;
+    }
+    let server = ServerName::try_from(base.host.to_string()).map_err(|e| text(&e))?;
+    let connector = TlsConnector::from(tls()?);
+    status(connector.connect(server, stream).await.map_err(|e| text(&e))?, request).await
+}
+
+async fn status(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+) -> Result<u16, String> {
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|e| e.to_string())?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    connection.abort();
+    answer.map(|answer| answer.status().as_u16()).map_err(|e| e.to_string())
 }
 
 /// The system's roots, read once.
@@ -72,7 +112,7 @@ async fn over(
     let request = Request::get(target)
         .header(HOST, authority)
         .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("keygate/", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, AGENT)
         .body(Empty::<Bytes>::new())
         .map_err(|e| text(&e))?;
     let fetched = async {

@@ -8,13 +8,15 @@ use super::{Code, Denial, Holder, Request, Rules};
 use crate::token::ticket::{self, Ticket};
 use crate::token::{Credential, NoTicket, Presented};
 
-/// Who holds the token that answers for the request.
+/// Who holds the token that answers for the request; nobody in particular where the gate lets
+/// callers in without one.
 pub(super) fn authenticate<R: Request>(
     rules: Rules<'_>,
-    credential: &Credential,
+    credential: Option<&Credential>,
     request: &R,
     now_ms: u64,
 ) -> Result<Holder, Denial> {
+    let Some(credential) = credential else { return Ok(Holder::anonymous()) };
     let by_token = credential.token.as_ref().map(|token| known(rules, request, token, now_ms));
     let by_token = by_token.transpose()?;
     let Some(ticket) = &credential.ticket else {

@@ -82,6 +82,7 @@ codes! {
     MayNotMint 403 "may_not_mint" "the token may not mint client tokens";
     NoRoute 404 "no_route" "no provider answers at this path";
     MethodNotAllowed 405 "method_not_allowed" "this method is not supported";
+    Conflict 409 "conflict" "the stream exists with another Stream-Allowed-Origins; delete it, or send the same";
     BodyTooLarge 413 "body_too_large" "the body is too large";
     UriTooLong 414 "uri_too_long" "the request target is longer than 8 KiB";
     InvalidField 422 "invalid_field" "a field of the request is wrong";

@@ -53,6 +53,11 @@ impl Holder {
         Some(Self { token, parent })
     }
 
+    /// Nobody in particular: only where the gate lets callers in without a token.
+    pub(super) fn anonymous() -> Self {
+        Self { token: Token::anonymous(), parent: None }
+    }
+
     /// Whether neither it nor its parent is disabled.
     pub fn is_enabled(&self) -> bool {
         !self.token.disabled && self.parent.as_ref().is_none_or(|parent| !parent.disabled)

@@ -85,6 +85,8 @@ pub trait Request {
     /// # Errors
     /// 401 without, 400 with two different ones.
     fn extract(&mut self) -> Result<Credential, Denial>;
+    /// 7. Whether who sends no token may go on without one.
+    fn is_open(&self) -> bool;
     /// 8. What a ticket would have to be good for.
     fn ticket_subject(&self) -> ticket::Subject<'_>;
     /// The caller's address, as limits count it.
@@ -93,8 +95,20 @@ pub trait Request {
     fn authenticated(&mut self, token: &Arc<Token>);
     /// 9. What is to be reached.
     fn scope(&self) -> scope::Target<'_>;
+    /// 9. Where it would copy from, decoded: that has to be reached as well.
+    ///
+    /// # Errors
+    /// 400 for what is no path.
+    fn copied(&self) -> Result<Option<Box<str>>, Denial>;
     /// 10. Where it says it comes from.
     fn origin(&self) -> origin::Effective<'_>;
+    /// 10. Whether the stream's own policy lets it be used from there.
+    ///
+    /// # Errors
+    /// 403, 503 where nobody knows, 400 for a stream that is spelt otherwise.
+    fn stream(&mut self) -> impl Future<Output = Result<(), Denial>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// 11. Body type and size.
     ///
     /// # Errors
@@ -167,14 +181,21 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
     if request.is_public() {
         return Ok(Verdict::Public);
     }
-    let credential = request.extract().map_err(|d| d.at(Step::Extraction))?;
+    let credential = match request.extract() {
+        Err(denial) if denial.code == Code::TokenMissing && request.is_open() => None,
+        found => Some(found.map_err(|d| d.at(Step::Extraction))?),
+    };
     let now_ms = rules.clock.wall_ms();
-    let holder = authentication::authenticate(rules, &credential, request, now_ms)
+    let holder = authentication::authenticate(rules, credential.as_ref(), request, now_ms)
         .map_err(|d| d.at(Step::Authentication))?;
-    request.authenticated(&holder.token);
+    if !holder.token.is_anonymous() {
+        request.authenticated(&holder.token);
+    }
     let bounds = holder.bounds(rules.config).map_err(|d| d.at(Step::Authentication))?;
-    bounds.each(|b| scope::check(b.grant, b.inference_only, &request.scope()), Step::Scope)?;
-    bounds.each(|b| origin::check(b.grant, &request.origin()), Step::Origin)?;
+    reach(&bounds, request).map_err(|d| d.at(Step::Scope))?;
+    let by_cookie = credential.as_ref().is_some_and(|credential| credential.by_cookie);
+    bounds.each(|b| origin::check(b.grant, &request.origin(), by_cookie), Step::Origin)?;
+    request.stream().await.map_err(|d| d.at(Step::Origin))?;
     request.body().map_err(|d| d.at(Step::Body))?;
     let mints = request.scope().class == Class::Minting;
     // Grants without models pay nothing for them.
@@ -189,7 +210,7 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         own::may_mint(&holder.token).map_err(|d| d.at(Step::Own))?;
     } else if let Some(uses) = holder.token.client.as_ref().and_then(|c| c.uses)
         // A ticket carries on what its first leg has paid for.
-        && credential.ticket.is_none()
+        && credential.as_ref().is_none_or(|credential| credential.ticket.is_none())
     {
         request.spend(&holder.token, uses).await.map_err(|d| d.at(Step::Concurrency))?;
     }
@@ -203,6 +224,17 @@ pub async fn check<R: Request>(rules: Rules<'_>, request: &mut R) -> Result<Verd
         Some(named) => Pass::Pending(Pending::new(holder, named, in_flight, ends)),
         None => Pass::Decided(Permit::new(holder, (model, names), in_flight, ends)),
     }))
+}
+
+/// Step 9, for what is asked and for what it would copy.
+fn reach<R: Request>(bounds: &holder::Bounds<'_>, request: &R) -> Result<(), Denial> {
+    let target = request.scope();
+    let check = |t| bounds.each(|b| scope::check(b.grant, b.inference_only, t), Step::Scope);
+    check(&target)?;
+    match request.copied()? {
+        Some(path) => check(&scope::Target { path: &path, ..target }),
+        None => Ok(()),
+    }
 }
 
 /// Step 12: the model, or what is known of it while the body is still to come.
@@ -230,6 +262,8 @@ pub fn granted<'a>(config: &'a Config, token: &'a Token) -> Result<&'a Grant, De
             None => Err(Code::TokenInvalid.into()),
         },
         GrantSource::Inline(grant) => Ok(grant),
+        // The provider is public, and nothing else is reached.
+        GrantSource::Public => Ok(&UNRESTRICTED),
         GrantSource::Default => Ok(config.default_policy.as_deref().unwrap_or(&UNRESTRICTED)),
         GrantSource::Unreadable => Err(Code::TokenInvalid.into()),
     }

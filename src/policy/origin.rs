@@ -37,11 +37,18 @@ pub fn effective<'a>(headers: &'a HeaderMap, scheme: &str, host: &str) -> Effect
     }
 }
 
-/// Holds the origin against the grant.
+/// Holds the origin against the grant. What a browser has sent by itself, a cookie, counts only
+/// with word of where it came from.
 ///
 /// # Errors
 /// `origin_not_allowed`.
-pub(super) fn check(grant: &Grant, origin: &Effective<'_>) -> Result<(), Denial> {
+pub(super) fn check(grant: &Grant, origin: &Effective<'_>, by_cookie: bool) -> Result<(), Denial> {
+    if by_cookie && matches!(origin, Effective::Absent | Effective::Repeated) {
+        return Err(Denial::new(
+            Code::OriginNotAllowed,
+            "a token in a cookie counts only with Origin or Sec-Fetch-Site; a program sends it as 'Authorization: Bearer TOKEN'",
+        ));
+    }
     let Some(allowed) = &grant.origins else { return Ok(()) };
     let passes = match origin {
         Effective::Site(sent) => allowed.iter().any(|o| o.equals(sent)),
@@ -69,7 +76,7 @@ mod tests {
             allow_missing_origin: Some(allow_missing),
             ..GrantText::default()
         };
-        check(&grant.read().unwrap(), &effective(&map, "https", "gate.example")).is_ok()
+        check(&grant.read().unwrap(), &effective(&map, "https", "gate.example"), false).is_ok()
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn segment<'a>(path: &Path<'a>, before: &str, after: &str) -> Option<&'a str> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{BaseUrl, Kind};
+    use crate::config::{Access, BaseUrl, Kind};
 
     pub(in crate::provider) fn provider() -> Provider {
         Provider {
@@ -79,6 +79,8 @@ pub(super) mod tests {
             forward_billing_headers: false,
             forward_origin: false,
             query_slots: None,
+            access: Access::Token,
+            cookie: None,
             slot: SlotChoice::Bearer,
             model: ModelChoice::Path { before: "/models/".into(), after: "".into() },
         }

@@ -13,6 +13,7 @@ pub mod openai;
 pub mod path;
 pub mod route;
 pub mod socket;
+pub mod streams;
 
 use crate::config::{Kind, Provider};
 use crate::policy::Class;
@@ -108,6 +109,7 @@ pub fn api(kind: Kind) -> &'static Api {
         Kind::Anthropic => &anthropic::API,
         Kind::Gemini => &gemini::API,
         Kind::Decart => &decart::API,
+        Kind::DurableStreams => &streams::API,
         Kind::Generic => &generic::API,
     }
 }

@@ -6,13 +6,14 @@ use super::ctx::{Ctx, Note};
 use super::gateway::{Gateway, Reached, Snapshot};
 use super::search::Ahead;
 use super::socket::Reader;
-use super::{enter, forwarded, head, keep_alive, models, own, reject, ticket};
-use crate::config::Provider;
+use super::stream::{self, Place, Watch};
+use super::{creation, enter, fork, forwarded, head, keep_alive, models, own, reject, ticket};
+use crate::config::{Access, Kind, Provider};
 use crate::cors;
 use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
-use crate::provider::{self, path::Path};
+use crate::provider::{self, path::Path, streams};
 use crate::session::connection::{Carrier, Connection};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
@@ -45,12 +46,21 @@ pub(super) async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Ct
         let verdict = policy::check(rules, &mut asked).await;
         (verdict, asked.end())
     };
+    let mut asked = asked;
     ctx.continued = asked.continued;
     match verdict {
-        Ok(Verdict::Preflight) => reject::preflight(session, ctx).await,
+        Ok(Verdict::Preflight) => {
+            let from = (asked.trusted, asked.scheme);
+            stream::preflight(gateway, session.req_header(), ctx, from);
+            reject::preflight(session, ctx).await
+        }
         Ok(Verdict::Public) => own::jwks(gateway, session, ctx).await,
         Ok(Verdict::Mint(permit)) => own::mint(gateway, session, ctx, asked, permit).await,
         Ok(Verdict::Pass(permit)) => {
+            if let Err(denial) = creation::open(gateway, session, ctx, (&mut asked, &permit)).await
+            {
+                return reject::answer(gateway, session, ctx, denial).await;
+            }
             if asked.expects_continue && !asked.continued {
                 session.write_continue_response().await?;
                 ctx.continued = true;
@@ -92,6 +102,7 @@ pub(super) struct Answers {
     pub(super) ticket_ends_ms: Option<u64>,
     pub(super) ahead: Option<Box<Ahead>>,
     pub(super) reader: Option<Box<Reader>>,
+    pub(super) stream: Option<Box<Watch>>,
 }
 
 /// The session, as the gate sees it.
@@ -136,6 +147,7 @@ impl<'a> Asked<'a> {
             ticket_ends_ms: None,
             ahead: None,
             reader: None,
+            stream: None,
         };
         Self { gateway, session, snapshot, note, peer, connection, found }
     }
@@ -160,6 +172,25 @@ impl<'a> Asked<'a> {
 
     fn query_names(&self) -> QueryNames<'a> {
         QueryNames(self.reached().and_then(|(provider, _)| provider.query_slots.as_deref()))
+    }
+
+    /// The cookie that may carry a token here: on connections on which browsers say where a request
+    /// comes from, TLS and loopback (Fetch Metadata, section 3), and through proxies that have one.
+    fn cookie(&self) -> Option<&'a str> {
+        let name = self.reached()?.0.cookie.as_deref()?;
+        let near =
+            || !self.found.trusted && self.peer.is_some_and(|p| p.to_canonical().is_loopback());
+        (self.found.scheme == "https" || near()).then_some(name)
+    }
+
+    /// The stream, where the path is one.
+    fn watch(&self, provider: &Provider, path: &str) -> Result<Option<Box<Watch>>, Denial> {
+        if provider.kind != Kind::DurableStreams {
+            return Ok(None);
+        }
+        let place = Place { scheme: self.found.scheme, host: self.caller_host() };
+        let page = stream::page(&self.snapshot.config, self.headers(), place);
+        Watch::of(provider, path, page, &self.gateway.streams).map(|watch| Some(Box::new(watch)))
     }
 
     fn reached(&self) -> Option<(&'a Provider, &'a Reached)> {
@@ -237,6 +268,10 @@ impl policy::Request for Asked<'_> {
         let mints = class == Class::Minting && self.session.req_header().method == Method::POST;
         let shape = if mints { Shape::of(path.trimmed()) } else { None };
         let decoded = path.decoded().into();
+        let watch = self.watch(provider, path.raw())?;
+        let verdict = watch.as_ref().map(|watch| watch.verdict(&self.gateway.streams));
+        self.note.stream = verdict.map(stream::cors);
+        self.found.stream = watch;
         self.found.class = class;
         self.found.decoded = decoded;
         if upload {
@@ -255,10 +290,19 @@ impl policy::Request for Asked<'_> {
     fn extract(&mut self) -> Result<Credential, Denial> {
         let request = self.session.req_header();
         let names = self.query_names();
-        let found = extract::extract(&request.headers, request.uri.query(), names)?;
+        let cookie = self.cookie();
+        let found = extract::extract(&request.headers, request.uri.query(), names, cookie)?;
         let ticket = found.ticket.as_ref().and_then(|ticket| ticket.as_ref().ok());
         self.found.ticket_ends_ms = ticket.map(|ticket| ticket.expires_ms());
         Ok(found)
+    }
+
+    fn is_open(&self) -> bool {
+        let path = Path::new(self.raw_path());
+        let open = |(provider, _): (&Provider, _)| {
+            provider.access == Access::Public && streams::is_stream(provider, &path)
+        };
+        self.found.class != Class::Minting && self.reached().is_some_and(open)
     }
 
     fn ticket_subject(&self) -> Subject<'_> {
@@ -288,8 +332,25 @@ impl policy::Request for Asked<'_> {
         }
     }
 
+    fn copied(&self) -> Result<Option<Box<str>>, Denial> {
+        match self.reached() {
+            Some((provider, _)) if provider.kind == Kind::DurableStreams => {
+                fork::source(provider, self.headers())
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn origin(&self) -> origin::Effective<'_> {
         origin::effective(self.headers(), self.found.scheme, self.caller_host())
+    }
+
+    async fn stream(&mut self) -> Result<(), Denial> {
+        let Some(watch) = &self.found.stream else { return Ok(()) };
+        stream::catch_up(self.gateway, watch).await;
+        let verdict = watch.verdict(&self.gateway.streams);
+        self.note.stream = Some(stream::cors(verdict));
+        stream::admits(verdict)
     }
 
     fn body(&mut self) -> Result<(), Denial> {

@@ -3,7 +3,9 @@
 use super::gateway::{Gateway, Snapshot};
 use super::search::Ahead;
 use super::socket::Reader;
+use super::stream::Watch;
 use crate::config::Provider;
+use crate::cors::{self, StreamCors};
 use crate::policy::{Code, Denial, Pass};
 use crate::provider::Dialect;
 use crate::session::connection::{Carrier, Connection};
@@ -105,6 +107,8 @@ pub struct Flight {
     pub frames: Option<Box<Frames>>,
     /// A refusal of a later phase, to be answered when Pingora gives up.
     pub refusal: Option<Denial>,
+    /// The stream that it is for.
+    pub(super) stream: Option<Box<Watch>>,
 }
 
 impl Flight {
@@ -154,6 +158,8 @@ pub struct Held {
 pub struct Note {
     /// Index of the provider, once routed.
     pub provider: Option<usize>,
+    /// What the stream's policy says of the caller's origin, once it has been asked.
+    pub stream: Option<StreamCors>,
     /// The shape of errors where the path itself decides it.
     pub dialect: Option<Dialect>,
     /// Whose it is, once authenticated.
@@ -190,6 +196,16 @@ impl Ctx {
     /// The configured provider that the request leads to.
     pub fn provider(&self) -> Option<&Provider> {
         self.snapshot.config.providers.get(self.note.provider?)
+    }
+
+    /// Whose answer it will be, for the page that asked.
+    pub(super) fn source(&self) -> cors::Source {
+        let provider = self.provider();
+        cors::Source {
+            kind: provider.map(|provider| provider.kind),
+            cookie: provider.is_some_and(|provider| provider.cookie.is_some()),
+            stream: self.note.stream,
+        }
     }
 
     /// The shape of errors on this route.

@@ -75,5 +75,6 @@ pub(super) fn enter(
         held: None,
         frames: asked.framing.upgrade.then(|| Box::new(Frames::read_by(asked.reader))),
         refusal: None,
+        stream: asked.stream,
     }));
 }

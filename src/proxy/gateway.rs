@@ -1,7 +1,7 @@
 //! What all requests share: the current configuration with what was derived from it, and
 //! everything that outlives a reload.
 
-use crate::config::Config;
+use crate::config::{Access, Config, Provider};
 use crate::egress::peer::Upstream;
 use crate::policy::failed_auth::FailedAuth;
 use crate::policy::holder::Bounds;
@@ -10,6 +10,8 @@ use crate::policy::{Class, Code, Denial, Holder, still_allowed};
 use crate::provider::{self, Api, route::Table};
 use crate::session::connections::Connections;
 use crate::session::registry::{Live, Registry};
+use crate::slot::place::crumbs;
+use crate::stream::Streams;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::provider_metrics::ProviderMetrics;
@@ -42,6 +44,8 @@ pub struct Gateway {
     pub clients: Arc<Clients>,
     /// Where client tokens outlive the process.
     pub client_store: Option<Arc<dyn ClientStore>>,
+    /// Which origins may use which stream.
+    pub streams: Arc<Streams>,
     /// What answers on keygate's own paths.
     pub endpoints: Arc<dyn Endpoints>,
     /// Invalid tokens by address.
@@ -65,6 +69,11 @@ impl Gateway {
     /// reach what it reached.
     pub fn still_allows(&self, live: &Live) -> bool {
         let snapshot = self.snapshot.load();
+        if live.token.is_anonymous() {
+            let mut providers = snapshot.config.providers.iter();
+            let public = |p: &Provider| p.name == live.reach.provider && p.access == Access::Public;
+            return providers.any(public);
+        }
         let ends = self.holder_now(live).and_then(|holder| {
             let target = live.reach.target();
             still_allowed(&snapshot.config, &holder, &target, |bounds| model_kept(bounds, live))
@@ -143,6 +152,8 @@ pub struct Snapshot {
     pub routes: Table,
     /// Its providers, in the same order.
     pub upstreams: Vec<Reached>,
+    /// Cookies that some provider reads tokens from.
+    pub cookies: Vec<Box<str>>,
     /// Knows every provider key.
     pub redactor: Arc<Redactor>,
     /// Where lines go.
@@ -162,6 +173,12 @@ pub struct Reached {
 }
 
 impl Snapshot {
+    /// Whether a `Set-Cookie` would put something into a slot: that is the application's alone.
+    pub fn sets_slot(&self, set: &[u8]) -> bool {
+        let name = crumbs(set).next().map(|(_, name, _)| name);
+        name.is_some_and(|n| self.cookies.iter().any(|c| c.as_bytes().eq_ignore_ascii_case(n)))
+    }
+
     /// Derives a snapshot.
     pub fn new(config: Config, metrics: &Metrics, access_log: Arc<AccessLog>) -> Self {
         let upstreams = config
@@ -180,6 +197,7 @@ impl Snapshot {
         Self {
             routes: Table::new(&config),
             upstreams,
+            cookies: config.providers.iter().filter_map(|p| p.cookie.clone()).collect(),
             redactor: Arc::new(Redactor::new(keys)),
             access_log,
             config,

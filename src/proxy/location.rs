@@ -73,7 +73,7 @@ pub(super) fn below_base<'a>(sent: &'a str, provider: &Provider) -> Option<&'a s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BaseUrl, Kind, ModelChoice, SlotChoice};
+    use crate::config::{Access, BaseUrl, Kind, ModelChoice, SlotChoice};
 
     fn provider(path: &str) -> Provider {
         Provider {
@@ -91,6 +91,8 @@ mod tests {
             forward_billing_headers: false,
             forward_origin: false,
             query_slots: None,
+            access: Access::Token,
+            cookie: None,
             slot: SlotChoice::Bearer,
             model: ModelChoice::None,
         }

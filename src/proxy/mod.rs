@@ -1,10 +1,11 @@
 //! Pingora's phases, one delegating line each. A panic in any of them ends that request alone.
 //!
-//! - [`admit`], [`enter`]: the gate, and what passes it; [`head`], [`canonical`]: its first steps
+//! - [`admit`], [`enter`], [`fork`]: the gate, and what passes it; [`head`], [`canonical`]: its first steps
 //! - [`own`]: keygate's own endpoints
 //! - [`upstream_request`]: the swap
 //! - [`request_body`], [`response_body`]: what passes; [`socket`]: a caller's messages, read
 //! - [`response`], [`held`], [`location`], [`ticket`]: the way back
+//! - [`stream`], [`creation`]: which origins may use a stream
 //! - [`reject`]: every denial
 //! - [`finish`]: log and counters
 
@@ -12,9 +13,11 @@ mod admit;
 // For benches/ and fuzz/, which run it without a server.
 #[doc(hidden)]
 pub mod canonical;
+mod creation;
 pub mod ctx;
 mod enter;
 mod finish;
+mod fork;
 mod forwarded;
 pub mod gateway;
 mod head;
@@ -30,6 +33,7 @@ mod response;
 mod response_body;
 mod search;
 mod socket;
+mod stream;
 mod ticket;
 mod upstream;
 mod upstream_request;
@@ -88,6 +92,18 @@ impl ProxyHttp for Proxy {
         upstream::try_next(ctx, error)
     }
 
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        let error = error.more_context(format!("Peer: {peer}"));
+        upstream::try_again(session, ctx, error, reused)
+    }
+
     async fn connected_to_upstream(
         &self,
         _: &mut Session,
@@ -106,7 +122,10 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        panic::caught_now(|| upstream_request::rewrite(ctx, request))
+        panic::caught_now(|| {
+            stream::forward(&self.0, ctx)?;
+            upstream_request::rewrite(ctx, request)
+        })
     }
 
     async fn request_body_filter(
@@ -125,6 +144,9 @@ impl ProxyHttp for Proxy {
         header: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if ctx.flight().is_some_and(|flight| flight.stream.is_some()) {
+            panic::flat(pin!(stream::answered(&self.0, session, header, ctx))).await?;
+        }
         panic::caught_now(|| response::receive(&self.0, session, header, ctx))
     }
 

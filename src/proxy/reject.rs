@@ -57,7 +57,8 @@ pub(super) async fn answer(
 /// Answers a CORS preflight.
 pub(super) async fn preflight(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let mut header = ResponseHeader::build(204, Some(8))?;
-    for (name, value) in cors::preflight(&ctx.snapshot.config.cors, &session.req_header().headers) {
+    let asked = &session.req_header().headers;
+    for (name, value) in cors::preflight(&ctx.snapshot.config.cors, ctx.source(), asked) {
         header.insert_header(name, value)?;
     }
     header.insert_header(&X_REQUEST_ID, ctx.id.as_str())?;
@@ -142,8 +143,7 @@ fn header(session: &Session, ctx: &Ctx, denial: &Denial, sent: bool) -> Result<R
 /// What every answer of ours says to browsers.
 pub(super) fn cross_origin(session: &Session, ctx: &Ctx, header: &mut ResponseHeader) {
     let request = &session.req_header().headers;
-    let kind = ctx.provider().map(|p| p.kind);
-    cors::response(&ctx.snapshot.config.cors, kind, request, |name, value| {
+    cors::response(&ctx.snapshot.config.cors, ctx.source(), request, |name, value| {
         let result = if name == VARY {
             header.append_header(name, value).map(|_| ())
         } else {

@@ -73,6 +73,12 @@ pub(super) async fn pass(
     if end && upgraded && empty {
         say_goodbye(session, ctx).await?;
     }
+    if end
+        && let Some(flight) = ctx.flight()
+        && let Some(creation) = flight.stream.as_mut().and_then(|s| s.creation.as_mut())
+    {
+        creation.forwarded(true);
+    }
     if end && !upgraded && empty {
         // HTTP/2 may end a body with an empty frame. Pingora would write it as a chunk, which is
         // what ends a chunked body, and then end the body once more: to the provider the second

@@ -6,7 +6,7 @@
 
 use super::ctx::{Ctx, Flight, Held, Stage};
 use super::gateway::Gateway;
-use super::{location, reject::X_REQUEST_ID, ticket};
+use super::{location, reject::X_REQUEST_ID, stream, ticket};
 use crate::config::Kind;
 use crate::cors;
 use crate::policy::{Code, Denial};
@@ -143,7 +143,7 @@ pub(super) fn dress(
         parts.headers.remove(name);
     }
     let headers = &mut parts.headers;
-    headers.reserve(OURS);
+    headers.reserve(OURS + if kind == Some(Kind::DurableStreams) { OURS_ON_STREAMS } else { 0 });
     if seen.located {
         location::rewrite(session, headers, ctx);
     }
@@ -151,13 +151,15 @@ pub(super) fn dress(
         ticket::rewrite(gateway, session, headers, ctx);
     }
     let asked = &session.req_header().headers;
-    cors::response(&ctx.snapshot.config.cors, kind, asked, |name, value| {
+    cors::response(&ctx.snapshot.config.cors, ctx.source(), asked, |name, value| {
         if name == VARY {
             headers.append(name, value);
-        } else {
+        } else if name != cors::RESOURCE_POLICY || !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     });
+    stream::dress(gateway, &session.req_header().method, &mut parts, ctx);
+    let headers = &mut parts.headers;
     // A provider's own id stays: its support asks for it.
     if !seen.request_id
         && let Ok(id) = HeaderValue::from_str(ctx.id.as_str())
@@ -181,6 +183,9 @@ pub(super) fn dress(
 
 /// Headers that an answer gets from us at most, Pingora's `Date` and `Connection` with them.
 const OURS: usize = 7;
+
+/// Beside these, what every stream's answer gets.
+const OURS_ON_STREAMS: usize = 2;
 
 /// What a walk over an answer's headers shows.
 #[derive(Default)]
@@ -207,7 +212,12 @@ impl Seen {
             let leaks = ctx.snapshot.redactor.contains(value);
             seen.leaks |= leaks;
             let goes = match name.as_str() {
-                "set-cookie" => kind != Some(Kind::Generic),
+                "set-cookie" => match kind {
+                    Some(Kind::DurableStreams | Kind::Generic) => ctx.snapshot.sets_slot(value),
+                    _ => true,
+                },
+                // Ours to say, see `stream::dress`.
+                "stream-allowed-origins" => kind == Some(Kind::DurableStreams),
                 "location" | "content-location" => {
                     seen.located = true;
                     false

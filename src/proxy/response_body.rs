@@ -26,6 +26,10 @@ pub(super) fn pass(
     if end && handle.substream().is_some_and(|s| s.was_cut().is_some()) {
         return Error::e_explain(ErrorType::ConnectionClosed, "the request was ended");
     }
+    if body.is_some() && flight.stream.is_some() {
+        super::stream::goes_on(gateway, ctx)?;
+    }
+    let Stage::Passed(flight) = &mut ctx.stage else { return Ok(()) };
     let Some(chunk) = body else { return Ok(()) };
     ctx.note.bytes_out += chunk.len() as u64;
     if session.was_upgraded()

@@ -1,6 +1,6 @@
 //! Reaching the provider, trying its next address, and what the caller hears when it fails.
 
-use super::ctx::{Ctx, Stage};
+use super::ctx::{Ctx, Flight, Stage};
 use super::gateway::Gateway;
 use super::{held, reject};
 use crate::egress::line;
@@ -67,6 +67,26 @@ pub(super) fn try_next(ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
         let addresses =
             snapshot.upstreams.get(flight.provider).map_or(1, |r| r.upstream.addresses());
         error.set_retry(flight.attempts < addresses.min(MOST_ATTEMPTS));
+    }
+    error
+}
+
+/// The connection broke: whether the request goes out once more, as Pingora decides it, but for the
+/// creation of a stream. Its first try may have been acted upon, and the second would be told that the
+/// stream was there before.
+pub(super) fn try_again(
+    session: &Session,
+    ctx: &mut Ctx,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    let creates = |f: &mut Flight| f.stream.as_ref().is_some_and(|watch| watch.creation.is_some());
+    let idempotent = session.req_header().method.is_idempotent();
+    if !idempotent || session.as_ref().retry_buffer_truncated() || ctx.flight().is_some_and(creates)
+    {
+        error.set_retry(false);
+    } else {
+        error.retry.decide_reuse(reused);
     }
     error
 }

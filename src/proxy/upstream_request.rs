@@ -6,12 +6,14 @@
 
 use super::ctx::{Ctx, Flight, Stage};
 use super::gateway::Reached;
+use super::stream::ALLOWED_ORIGINS;
 use crate::config::{Kind, Provider};
 use crate::provider::gemini;
 use crate::provider::path::Path;
 use crate::slot::inject::{Filled, inject};
 use crate::slot::place::{Place, QueryNames};
 use crate::slot::strip::{self, Lets};
+use bytes::Bytes;
 use http::header::{COOKIE, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -41,8 +43,12 @@ pub(super) fn rewrite(ctx: &mut Ctx, request: &mut RequestHeader) -> Result<()> 
         // What is compressed could not be read.
         parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    if lets.cookies {
-        join_cookies(&mut parts.headers)?;
+    if provider.kind == Kind::DurableStreams {
+        // Between its creator and the gateway: a server that knew it too could contradict.
+        parts.headers.remove(&ALLOWED_ORIGINS);
+    }
+    if lets.cookies && parts.headers.contains_key(COOKIE) {
+        thin_cookies(&mut parts.headers, &snapshot.cookies)?;
     }
     parts.headers.insert(HOST, reached.host.clone());
     retarget(&mut parts, provider, flight, reached, absolute)?;
@@ -56,7 +62,7 @@ fn lets(provider: &Provider, flight: &Flight, reached: &Reached) -> Lets {
         billing: provider.forward_billing_headers,
         origin: provider.forward_origin && !reached.api.hides_origin,
         forwarded: flight.trusted,
-        cookies: provider.kind == Kind::Generic,
+        cookies: matches!(provider.kind, Kind::DurableStreams | Kind::Generic),
     }
 }
 
@@ -77,13 +83,16 @@ fn strip_headers(headers: &mut HeaderMap, lets: Lets) {
     }
 }
 
-/// RFC 9113 section 8.2.3: HTTP/2 may send cookies in several fields, HTTP/1.1 has one.
-fn join_cookies(headers: &mut HeaderMap) -> Result<()> {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1 {
-        let all = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-            .or_err(ErrorType::InvalidHTTPHeader, "joining cookies")?;
-        headers.insert(COOKIE, all);
+/// One field, and no cookie that is some provider's slot: browsers send it to every path.
+fn thin_cookies(headers: &mut HeaderMap, slots: &[Box<str>]) -> Result<()> {
+    match strip::cookies(headers, slots) {
+        Some(kept) => {
+            let kept = HeaderValue::from_maybe_shared(Bytes::from(kept));
+            headers.insert(COOKIE, kept.or_err(ErrorType::InvalidHTTPHeader, "joining cookies")?);
+        }
+        None => {
+            headers.remove(COOKIE);
+        }
     }
     Ok(())
 }

@@ -4,17 +4,17 @@
 //! then the token; blanks around it do not count. Other schemes carry no token (they are stripped
 //! all the same). The same token in several slots is fine; two different ones are not.
 
-use super::place::{QueryKind, QueryNames, TOKEN_HEADERS, pairs, protocol_token};
+use super::place::{QueryKind, QueryNames, TOKEN_HEADERS, crumbs, pairs, protocol_token};
 use crate::policy::{Code, Denial};
 use crate::token::ticket::Ticket;
 use crate::token::{Credential, NoTicket, Presented};
 use http::HeaderMap;
-use http::header::SEC_WEBSOCKET_PROTOCOL;
-use percent_encoding::percent_decode_str;
+use http::header::{COOKIE, SEC_WEBSOCKET_PROTOCOL};
+use percent_encoding::{percent_decode, percent_decode_str};
 use std::borrow::Cow;
 
 /// Finds the one token of a request, and its ticket. Whether the two agree is for authentication to
-/// say.
+/// say. A `cookie` is named where one may carry a token on this connection.
 ///
 /// # Errors
 /// `token_missing` without any, `ambiguous_credentials` with two different ones or two
@@ -23,6 +23,7 @@ pub fn extract(
     headers: &HeaderMap,
     query: Option<&str>,
     names: QueryNames<'_>,
+    cookie: Option<&str>,
 ) -> Result<Credential, Denial> {
     let (mut found, mut ticket) = (Found(None), Found(None));
     let (mut authorized, mut protocols) = (false, false);
@@ -60,13 +61,24 @@ pub fn extract(
             found.add(token.as_bytes().into())?;
         }
     }
+    let elsewhere = found.0.is_some();
+    for value in cookie.into_iter().flat_map(|name| cookies_named(headers, name)) {
+        found.add(percent_decode(value).into())?;
+    }
     if found.0.is_none() && ticket.0.is_none() {
         return Err(Code::TokenMissing.into());
     }
     Ok(Credential {
+        by_cookie: !elsewhere && found.0.is_some(),
         token: found.0.map(|token| Presented::of(&token)),
         ticket: ticket.0.map(|text| Ticket::read(&text).ok_or(NoTicket)),
     })
+}
+
+/// Cookies of this very name (RFC 6265 section 5.4: case counts).
+fn cookies_named<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let crumbs = headers.get_all(COOKIE).iter().flat_map(|field| crumbs(field.as_bytes()));
+    crumbs.filter(move |(_, found, _)| *found == name.as_bytes()).map(|(_, _, value)| value)
 }
 
 struct Found<'a>(Option<Cow<'a, [u8]>>);
@@ -138,11 +150,11 @@ mod tests {
     }
 
     fn found(headers: &[(&'static str, &str)], query: Option<&str>) -> Result<Credential, Code> {
-        extract(&map(headers), query, QueryNames(None)).map_err(|d| d.code)
+        extract(&map(headers), query, QueryNames(None), None).map_err(|d| d.code)
     }
 
     fn token(text: &str) -> Credential {
-        Credential { token: Some(Presented::of(text.as_bytes())), ticket: None }
+        Credential { token: Some(Presented::of(text.as_bytes())), ticket: None, by_cookie: false }
     }
 
     #[test]
@@ -188,7 +200,7 @@ mod tests {
     fn a_ticket_stands_beside_a_token_and_not_beside_another_ticket() {
         let none = Some(Err(NoTicket));
         let alone = found(&[], Some("a=1&keygate_ticket=x"));
-        assert_eq!(alone, Ok(Credential { token: None, ticket: none.clone() }));
+        assert_eq!(alone, Ok(Credential { token: None, ticket: none.clone(), by_cookie: false }));
         let both = found(&[("x-api-key", "t")], Some("keygate_ticket=x&keygate_ticket=x"));
         assert_eq!(both, Ok(Credential { ticket: none, ..token("t") }), "the same one twice");
         assert_eq!(
@@ -211,5 +223,35 @@ mod tests {
             found(&[("sec-websocket-protocol", "keygate.ptk_x")], None),
             Err(Code::MalformedRequest)
         );
+    }
+
+    #[test]
+    fn a_cookie_is_read_where_it_is_named_and_its_other_crumbs_are_not() {
+        let read = |cookies: &[&str], other: &[(&'static str, &str)]| {
+            let mut headers = map(other);
+            for cookie in cookies {
+                headers.append(COOKIE, cookie.parse().unwrap());
+            }
+            let found = extract(&headers, None, QueryNames(None), Some("kg"));
+            found.map(|c| (c.token, c.by_cookie)).map_err(|d| d.code)
+        };
+        let token = Some(Presented::of(b"auth_tokens/t"));
+        for cookies in [
+            &["kg=auth_tokens/t"][..],
+            &["a=b; kg=auth_tokens%2Ft;c=d"],
+            &["a=b", " kg = auth_tokens/t "],
+            &["kg=; kg=auth_tokens/t; kg=auth_tokens/t"],
+        ] {
+            assert_eq!(read(cookies, &[]), Ok((token.clone(), true)), "{cookies:?}");
+        }
+        for cookies in [&["KG=t"][..], &["xkg=t; kgx=t"], &["kg"], &["kg="]] {
+            assert_eq!(read(cookies, &[]), Err(Code::TokenMissing), "{cookies:?}");
+        }
+        let ambiguous = Err(Code::AmbiguousCredentials);
+        assert_eq!(read(&["kg=a; kg=b"], &[]), ambiguous);
+        assert_eq!(read(&["kg=a"], &[("x-api-key", "b")]), ambiguous);
+        let same = read(&["kg=a"], &[("authorization", "Bearer a")]);
+        assert_eq!(same, Ok((Some(Presented::of(b"a")), false)), "it came elsewhere too");
+        assert_eq!(found(&[("cookie", "kg=a")], None), Err(Code::TokenMissing), "named nowhere");
     }
 }

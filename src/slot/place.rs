@@ -89,6 +89,17 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
+/// The crumbs of a `Cookie` field: `(whole, name, value)`, blanks around them left out.
+pub(crate) fn crumbs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+    field.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|crumb| !crumb.is_empty()).map(
+        |crumb| {
+            let at = crumb.iter().position(|b| *b == b'=').unwrap_or(crumb.len());
+            let (name, rest) = crumb.split_at_checked(at).unwrap_or((crumb, b""));
+            (crumb, name.trim_ascii(), rest.strip_prefix(b"=").unwrap_or(rest).trim_ascii())
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

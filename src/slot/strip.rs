@@ -5,7 +5,8 @@
 //! A caller may repeat its token in a slot that was not read; it must not reach the provider.
 
 use super::extract::offers;
-use super::place::{QueryNames, TOKEN_HEADERS, behind, pairs, protocol_token};
+use super::place::{QueryNames, TOKEN_HEADERS, behind, crumbs, pairs, protocol_token};
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName};
 
 /// What a provider's configuration and the peer let pass.
@@ -53,6 +54,18 @@ pub fn query(query: &str, names: QueryNames<'_>) -> Option<String> {
     let kept: Vec<&str> =
         pairs(query).filter(|(_, name, _)| !names.holds(name)).map(|(pair, _, _)| pair).collect();
     Some(kept.join("&"))
+}
+
+/// All cookies that go on, in one field (RFC 9113 section 8.2.3: HTTP/2 may send several, HTTP/1.1
+/// has one), without those of these names, in any case. `None` where none is left.
+pub fn cookies(headers: &HeaderMap, names: &[Box<str>]) -> Option<Vec<u8>> {
+    let fields = headers.get_all(COOKIE).iter();
+    let kept: Vec<&[u8]> = fields
+        .flat_map(|field| crumbs(field.as_bytes()))
+        .filter(|(_, name, _)| !names.iter().any(|n| n.as_bytes().eq_ignore_ascii_case(name)))
+        .map(|(crumb, _, _)| crumb)
+        .collect();
+    (!kept.is_empty()).then(|| kept.join(&b"; "[..]))
 }
 
 /// The subprotocols that go on, in order; `None` where none is left.
@@ -152,5 +165,23 @@ mod tests {
             protocols(&headers, billing).as_deref(),
             Some("realtime, openai-project.p, openai-agents-sdk.1, OpenAI-Organization.o")
         );
+    }
+
+    #[test]
+    fn of_cookies_only_those_go_that_carry_tokens() {
+        let of = |fields: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(COOKIE, http::HeaderValue::from_static(field));
+            }
+            let kept = cookies(&headers, &["kg".into(), "__Host-t".into()]);
+            kept.map(|kept| String::from_utf8(kept).unwrap())
+        };
+        assert_eq!(
+            of(&["a=b; kg=x; c=d", "__host-t=y;e=kg=z"]).as_deref(),
+            Some("a=b; c=d; e=kg=z")
+        );
+        assert_eq!(of(&["KG =x;kg"]), None);
+        assert_eq!(of(&[]), None);
     }
 }

@@ -44,6 +44,8 @@ pub struct Hooks {
     pub read: Box<dyn FnMut(bool) -> Result<bool, StoreError> + Send>,
     /// Told of changes, on the follower's thread.
     pub changed: Box<dyn Fn() + Send>,
+    /// Told when the store can't be read.
+    pub lost: Box<dyn Fn() + Send>,
 }
 
 struct Work {
@@ -142,6 +144,9 @@ impl Work {
             // A panic in what is told of changes must not freeze the tokens as they are.
             let outcome = catch_unwind(AssertUnwindSafe(|| self.step()))
                 .unwrap_or_else(|_| Err(StoreError::Failed("following it panicked".to_owned())));
+            if outcome.is_err() {
+                (self.hooks.lost)();
+            }
             note(&shared.reads, "read", outcome.as_ref().err());
             if self.clock.steady_ms() >= self.write_at_ms {
                 self.write_uses();
@@ -287,7 +292,7 @@ mod tests {
     }
 
     fn hooks(changed: Box<dyn Fn() + Send>) -> Hooks {
-        Hooks { read: Box::new(|_| Ok(false)), changed }
+        Hooks { read: Box::new(|_| Ok(false)), changed, lost: Box::new(|| ()) }
     }
 
     fn record(name: &str) -> Record {

@@ -18,8 +18,8 @@ pub mod ticket;
 use crate::values::grant::Grant;
 use crate::values::ids::TokenDigest;
 use crate::values::timestamp::Expiry;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, LazyLock};
 
 /// What a caller presents, out of its slots; at least one of the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Credential {
     pub token: Option<Presented>,
     /// A ticket, or what stood in its place and is none.
     pub ticket: Option<Result<ticket::Ticket, NoTicket>>,
+    /// The token came in a cookie and nowhere else: a browser sends it by itself, whoever asks.
+    pub by_cookie: bool,
 }
 
 /// A ticket's slot held something else.
@@ -120,6 +122,35 @@ pub enum GrantSource {
     Default,
     /// What the store holds can't be read: nothing is allowed.
     Unreadable,
+    /// Whoever comes without a token, where the provider is public.
+    Public,
+}
+
+/// Stands for every caller without a token.
+static ANONYMOUS: LazyLock<Arc<Token>> = LazyLock::new(|| {
+    Arc::new(Token {
+        id: "".into(),
+        name: "".into(),
+        digest: TokenDigest::of(b""),
+        expires_at: Expiry::Never,
+        disabled: false,
+        may_mint: false,
+        grant: GrantSource::Public,
+        counters: Arc::default(),
+        client: None,
+    })
+});
+
+impl Token {
+    /// What stands for every caller without a token, at public providers.
+    pub(crate) fn anonymous() -> Arc<Self> {
+        ANONYMOUS.clone()
+    }
+
+    /// Whether it stands for callers without a token.
+    pub fn is_anonymous(&self) -> bool {
+        self.grant == GrantSource::Public
+    }
 }
 
 /// What is counted per token; outlives changes of its record and reloads.

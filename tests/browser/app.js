@@ -76,6 +76,28 @@ export async function* listen({ url, token }, path) {
   yield* events;
 }
 
+// A durable stream, read with the token: what is there from an offset on, and where to go on.
+export async function read(gateway, path, offset = '-1') {
+  const response = await ask(gateway, `${path}?offset=${offset}`);
+  return { text: await response.text(), next: response.headers.get('stream-next-offset') };
+}
+
+// The same, followed: an EventSource that carries the cookie which your own server has set for the
+// gateway (`Secure; HttpOnly; Path=/v1/stream`, and `SameSite=None` if the sites differ).
+export async function* follow({ url }, path, offset = '-1') {
+  const source = new EventSource(`${url}${path}?offset=${offset}&live=sse`, { withCredentials: true });
+  const events = new ReadableStream({
+    start(events) {
+      source.addEventListener('data', ({ data }) => events.enqueue(data));
+      source.onerror = () => {
+        if (source.readyState === EventSource.CLOSED) events.error(new Error('refused'));
+      };
+    },
+    cancel: () => source.close(),
+  });
+  yield* events;
+}
+
 // A WebSocket can't set headers either: the token is offered as a subprotocol, beside one that can
 // be chosen. Either ['realtime', `openai-insecure-api-key.${token}`], as OpenAI's library does, or
 // ['keygate', `keygate.${token}`]. Says one thing and gives what came back.

@@ -21,6 +21,8 @@ pub(super) const PYTHON_DECART: Environment = Environment::Python("decart");
 pub(crate) const NODE: Environment = Environment::Node("current");
 pub(super) const NODE_PREVIOUS: Environment = Environment::Node("previous");
 pub(super) const NODE_DECART: Environment = Environment::Node("decart");
+/// The reference server and client of durable streams.
+pub(super) const NODE_STREAMS: Environment = Environment::Node("streams");
 
 impl Environment {
     /// The command that runs `script`, but for its arguments.

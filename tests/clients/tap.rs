@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// Stands between gateway and provider and keeps what the gateway sends.
 pub(super) struct Tap {
     pub(super) addr: SocketAddr,
     pub(super) raw: Arc<Mutex<Vec<Vec<u8>>>>,
+    cut: Arc<Notify>,
 }
 
 /// A request as the provider saw it.
@@ -24,13 +26,23 @@ impl Tap {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let raw = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&raw);
+        let cut = Arc::new(Notify::new());
+        let (kept, ends) = (Arc::clone(&raw), Arc::clone(&cut));
         tokio::spawn(async move {
             while let Ok((gateway, _)) = listener.accept().await {
-                tokio::spawn(Self::pass(gateway, provider, Arc::clone(&kept)));
+                let passing = Self::pass(gateway, provider, Arc::clone(&kept));
+                let ends = Arc::clone(&ends);
+                tokio::spawn(async move {
+                    tokio::select! { () = passing => {}, () = ends.notified() => {} }
+                });
             }
         });
-        Self { addr, raw }
+        Self { addr, raw, cut }
+    }
+
+    /// Ends every connection in whatever it is doing.
+    pub(super) fn cut(&self) {
+        self.cut.notify_waiters();
     }
 
     async fn pass(gateway: TcpStream, provider: SocketAddr, kept: Arc<Mutex<Vec<Vec<u8>>>>) {

@@ -177,6 +177,21 @@ impl Setup {
         .await;
     }
 
+    /// Stops the gateway and starts another from the same file.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.running = Some(self.another());
+    }
+
+    /// Another gateway with the same configuration, store and upstream.
+    pub(crate) fn another(&self) -> Running {
+        let file = self.dir.path().join("keygate.yaml");
+        let config = config::load(&file).unwrap_or_else(|p| panic!("the configuration:\n{p}"));
+        let clock = self.clock.clone();
+        let options = Options { file: Some(file), threads: Some(1), clock, control: false };
+        app::start(config, options).expect("the gateway starts")
+    }
+
     /// Stops the gateway as SIGTERM does.
     pub(crate) async fn stop(&mut self) {
         if let Some(running) = self.running.take() {

@@ -12,13 +12,14 @@ import sys
 import tempfile
 
 from . import build, http2, inspection, latency, load, machine, memory, reload, report
-from . import sessions, settings
+from . import sessions, settings, streams
 from .process import Failed
 
 PARTS = {
     "load": load.measure,
     "http2": http2.measure,
     "latency": latency.measure,
+    "streams": streams.measure,
     "bodies": inspection.bodies,
     "sockets": inspection.sockets,
     "memory": memory.measure,

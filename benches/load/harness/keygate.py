@@ -28,7 +28,17 @@ providers:
     url: http://{streaming}
     routes: []
     keys: [{{ file: {state}/provider.key }}]
+  streams: {{ kind: durable-streams, url: "http://{streaming}" }}
+limits: {{ connections_per_address: 10000 }}
 policies:
+  reader:
+    providers: [streams]
+    methods: [GET, HEAD]
+    paths: ["/v1/stream/user-42/*"]
+    origins: ["{origin}"]
+    rate_limit: {{ requests: 16777215, per: 60s }}
+    concurrency: 10000
+  writer: {{ providers: [streams] }}
   bench:
     providers: [openai, streaming]
     methods: [GET, POST]
@@ -60,7 +70,7 @@ def signed(address, token):
 
 
 class Gateway:
-    """A running keygate and a token of its store."""
+    """A running keygate and tokens of its store."""
 
     def __init__(self, group, upstream, streaming, static_tokens=(), pair=None):
         self.state = group.state
@@ -74,7 +84,9 @@ class Gateway:
         key.write_text("sk-not-a-real-key-0123456789\n")
         key.chmod(0o600)
         self.write_config(static_tokens)
-        self.token = self.create_token("bench", "--may-mint")
+        # Each of the policy of its name, and there before the start: nobody has to wait for them.
+        self.tokens = {name: self.create_token(name) for name in ("reader", "writer")}
+        self.token = self.tokens["bench"] = self.create_token("bench", "--may-mint")
         command = [build.KEYGATE, "serve", "-c", self._config]
         self.process = group.start("keygate", settings.PROXY_CORE, command)
         self.process.wait_listening(self.address)

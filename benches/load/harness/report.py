@@ -2,7 +2,7 @@
 
 import statistics
 
-from . import http2, load, settings
+from . import http2, load, settings, streams
 
 TITLES = {
     "pingora-default": "Pingora passthrough, default release settings",
@@ -30,6 +30,7 @@ WANTED_SIGNED_RATIO = 1.05
 WANTED_SESSIONS_RATIO = 1.03
 WANTED_INSPECTION_RATIO = 1.25
 WANTED_LATENCY = 1.10
+WANTED_EVENT_RATIO = 1.10
 WANTED_RSS_KIB = 20 * 1024
 WANTED_PARSE_MS = 100
 
@@ -38,7 +39,7 @@ def render(facts, results):
     """The whole report; parts that were not measured are left out."""
     lines = ["# Load report", ""]
     lines += _table(["", ""], [[name, value] for name, value in facts.items()])
-    parts = {"load": _load, "http2": _http2, "latency": _latency}
+    parts = {"load": _load, "http2": _http2, "latency": _latency, "streams": _streams}
     parts |= {"bodies": _bodies, "sockets": _sockets, "memory": _memory, "reload": _reload}
     parts |= {"sessions": _sessions}
     for name, part in parts.items():
@@ -196,6 +197,30 @@ def _compared(by_case):
         rows[-1] += [f"{ratio:.2f} ({min(by_round):.2f} to {max(by_round):.2f})"]
         rows[-1] += [f"≤ {WANTED_INSPECTION_RATIO:.2f}", _verdict(ratio <= WANTED_INSPECTION_RATIO)]
     return rows
+
+
+def _streams(by_target):
+    lines = [
+        "## Durable streams",
+        "",
+        f"Medians of {settings.ROUNDS} interleaved rounds: {streams.READERS:,} readers follow one stream by "
+        f"SSE, {streams.EVENTS} events are sent one after the other, each when everybody has the last.",
+    ]
+    rows = [
+        [TITLES[name], f"{streams.medians(values).cpu_us:.2f}"] for name, values in by_target.items()
+    ]
+    table = _table(["", "CPU µs/delivered event"], rows)
+    if by_target.keys() >= {"keygate", "pingora-tuned"}:
+        ours, theirs = by_target["keygate"], by_target["pingora-tuned"]
+        ratio = streams.medians(ours).cpu_us / streams.medians(theirs).cpu_us
+        by_round = [a.cpu_us / b.cpu_us for a, b in zip(ours, theirs)]
+        verdict = f"≤ {WANTED_EVENT_RATIO:.2f}: {_verdict(ratio <= WANTED_EVENT_RATIO)}"
+        table += [
+            "",
+            f"keygate, divided by the Pingora passthrough: {ratio:.2f} "
+            f"({min(by_round):.2f} to {max(by_round):.2f}), wanted {verdict}",
+        ]
+    return [*lines, "", *table]
 
 
 def _memory(kib):

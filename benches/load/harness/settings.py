@@ -41,6 +41,7 @@ ALL_PARTS = (
     "load",
     "http2",
     "latency",
+    "streams",
     "bodies",
     "sockets",
     "memory",

@@ -30,10 +30,10 @@ pub(crate) struct Provider {
     pub(crate) forward_origin: Option<bool>,
     #[serde(default, deserialize_with = "optional")]
     pub(crate) egress: Option<later::Egress>,
-    /// `durable-streams` only.
+    /// `durable-streams` only: `token`, or `public` for whoever sends none.
     #[serde(default, deserialize_with = "optional")]
     pub(crate) access: Option<String>,
-    /// `durable-streams` only.
+    /// `durable-streams` only: a cookie that may carry the token.
     #[serde(default, deserialize_with = "optional")]
     pub(crate) cookie: Option<String>,
     /// `generic` and `durable-streams` only.

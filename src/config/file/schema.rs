@@ -271,6 +271,7 @@ const BEYOND: &[&str] = &[
     "provider_models.yaml",
     "provider_names.yaml",
     "provider_slots.yaml",
+    "provider_streams.yaml",
     "provider_without_key.yaml",
     "public_url.yaml",
     "public_url_path.yaml",

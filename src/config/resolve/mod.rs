@@ -13,12 +13,13 @@ mod policy;
 mod provider;
 mod route;
 mod slot;
+mod stream;
 mod token;
 mod url;
 
 use super::file::File;
 use super::secret_ref::Source;
-use super::{Config, Problems};
+use super::{Config, Problems, Provider};
 use std::collections::HashSet;
 
 /// Resolves; secrets come from `source`.
@@ -49,7 +50,10 @@ pub(crate) fn resolve(file: File, source: &Source<'_>) -> Result<Config, Problem
     let resolved = file.providers.0.into_iter();
     let resolved =
         resolved.filter_map(|(name, written)| provider::one(&name, written, source, &mut problems));
-    let resolved = resolved.collect();
+    let resolved: Vec<Provider> = resolved.collect();
+    if listeners.len() == listen.len() {
+        stream::check_cookies(&resolved, &listeners, &trusted_proxies, &mut problems);
+    }
     let client_tokens = client::tokens(file.client_tokens, public_url.as_deref(), &mut problems);
     let own = &client_tokens.issuer;
     let issuers = client::issuers(file.issuers.unwrap_or_default(), own, &policies, &mut problems);

@@ -8,9 +8,6 @@ use crate::config::file::provider::Provider;
 
 const REMOVE: &str = "not in effect yet; remove it";
 
-/// Kinds of providers that come later.
-pub(super) const KINDS: [&str; 1] = ["durable-streams"];
-
 /// Reports everything of this sort.
 pub(super) fn refuse(file: &File, problems: &mut Problems) {
     if file.store.as_ref().is_some_and(|store| store.redis.is_some()) {
@@ -31,10 +28,6 @@ pub(super) fn refuse(file: &File, problems: &mut Problems) {
 }
 
 fn refuse_in_provider(name: &str, provider: &Provider, problems: &mut Problems) {
-    if KINDS.contains(&provider.kind.as_str()) {
-        let why = "not in effect yet; remove this provider";
-        problems.push(format!("providers.{name}.kind"), why);
-    }
     for index in 1..provider.keys.as_ref().map_or(0, |keys| keys.0.len()) {
         let why = "not in effect yet; keep one key";
         problems.push(format!("providers.{name}.keys[{index}]"), why);

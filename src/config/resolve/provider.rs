@@ -1,10 +1,10 @@
 //! Providers: name, kind, URL and keys. [`super::route`] has their paths, [`super::slot`] what only
-//! `generic` providers choose.
+//! `generic` providers choose, [`super::stream`] what only `durable-streams` do.
 
-use super::{not_yet, slot, url};
+use super::{slot, stream, url};
 use crate::config::file::provider as file;
 use crate::config::secret_ref::{KeyRef, Keys, Source, check};
-use crate::config::{BaseUrl, Kind, Problems, Provider, ProviderKey};
+use crate::config::{Access, BaseUrl, Kind, Problems, Provider, ProviderKey, STREAMS};
 
 /// First segments of bare paths: a provider of that name would take them away.
 const RESERVED: [&str; 7] = ["v1", "v1beta", "v1alpha", "upload", "download", "ws", ".well-known"];
@@ -25,17 +25,28 @@ pub(super) fn one(
     check_foreign_keys(&path, kind, &written, problems);
     let choice = match kind {
         Kind::Generic => slot::generic(&path, &written, problems),
+        Kind::DurableStreams => slot::Generic {
+            query_slots: slot::query_slots(&path, &written, problems),
+            ..slot::Generic::default()
+        },
         Kind::OpenAi | Kind::Anthropic | Kind::Gemini | Kind::Decart => slot::Generic::default(),
     };
+    let (access, cookie) = match kind {
+        Kind::DurableStreams => stream::choices(&path, &written, problems),
+        _ => (Access::Token, None),
+    };
+    let routes = written.routes.map(|routes| routes.into_iter().map(Into::into).collect());
     Some(Provider {
         name: name.into(),
         kind,
         keys: keys(&path, kind, written.keys, source, problems),
         url: url?,
-        routes: written.routes.map(|routes| routes.into_iter().map(Into::into).collect()),
+        routes: routes.or_else(|| (kind == Kind::DurableStreams).then(|| vec![STREAMS.into()])),
         forward_billing_headers: written.forward_billing_headers.unwrap_or(false),
         forward_origin: written.forward_origin.unwrap_or(false),
         query_slots: choice.query_slots,
+        access,
+        cookie,
         slot: choice.slot,
         model: choice.model,
     })
@@ -55,10 +66,19 @@ fn check_name(path: &str, name: &str, problems: &mut Problems) {
 }
 
 fn kind(path: &str, text: &str, problems: &mut Problems) -> Option<Kind> {
-    let kinds = [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Decart, Kind::Generic];
+    let kinds = [
+        Kind::OpenAi,
+        Kind::Anthropic,
+        Kind::Gemini,
+        Kind::Decart,
+        Kind::DurableStreams,
+        Kind::Generic,
+    ];
     let kind = kinds.into_iter().find(|kind| kind.as_str() == text);
-    if kind.is_none() && !not_yet::KINDS.contains(&text) {
-        let why = format!("'{text}' is no kind: use openai, anthropic, gemini, decart or generic");
+    if kind.is_none() {
+        let why = format!(
+            "'{text}' is no kind: use openai, anthropic, gemini, decart, durable-streams or generic"
+        );
         problems.push(format!("{path}.kind"), why);
     }
     kind
@@ -84,10 +104,11 @@ fn base(
 /// Keys that belong to other kinds.
 fn check_foreign_keys(path: &str, kind: Kind, written: &file::Provider, problems: &mut Problems) {
     let generic = kind == Kind::Generic;
+    let streams = kind == Kind::DurableStreams;
     for (key, is_foreign, owner) in [
-        ("access", written.access.is_some(), "durable-streams"),
-        ("cookie", written.cookie.is_some(), "durable-streams"),
-        ("query_slots", written.query_slots.is_some() && !generic, "generic"),
+        ("access", written.access.is_some() && !streams, "durable-streams"),
+        ("cookie", written.cookie.is_some() && !streams, "durable-streams"),
+        ("query_slots", written.query_slots.is_some() && !generic && !streams, "generic"),
         ("slot", written.slot.is_some() && !generic, "generic"),
         ("model", written.model.is_some() && !generic, "generic"),
     ] {
@@ -107,7 +128,7 @@ fn keys(
     problems: &mut Problems,
 ) -> Vec<ProviderKey> {
     let written = written.map(|keys| keys.0).unwrap_or_default();
-    if written.is_empty() && kind != Kind::Generic {
+    if written.is_empty() && !matches!(kind, Kind::DurableStreams | Kind::Generic) {
         problems.push(format!("{path}.keys"), "no key: add keys: [{ env: NAME }]");
     }
     for (index, key) in written.iter().enumerate() {

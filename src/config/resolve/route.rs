@@ -3,15 +3,16 @@
 //! `/NAME/` comes before configured routes, these before the kinds' bare paths; a path that could
 //! never be reached, or would be two providers', is a problem.
 
-use crate::config::Problems;
 use crate::config::file::provider::Provider;
+use crate::config::{Problems, STREAMS};
 use std::collections::HashMap;
 
 /// Bare paths that a route could be equal to.
-const BARE: [(&str, &[&str]); 3] = [
+const BARE: [(&str, &[&str]); 4] = [
     ("openai", &["/v1/"]),
     ("anthropic", &["/v1/messages/", "/v1/complete/"]),
     ("gemini", &["/v1beta/", "/v1alpha/", "/upload/", "/download/"]),
+    ("durable-streams", &[STREAMS]),
 ];
 
 /// Reports wrong routes, and whatever is there twice.

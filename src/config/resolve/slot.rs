@@ -58,22 +58,30 @@ pub(super) fn generic(path: &str, written: &file::Provider, problems: &mut Probl
         Some(Ok(slot)) => found.slot = slot,
         Some(Err(why)) => problems.push(format!("{path}.slot"), why),
     }
-    if let Some(names) = &written.query_slots {
-        for (index, name) in names.iter().enumerate() {
-            if !QUERY_SLOTS.contains(&name.as_str()) {
-                let known = QUERY_SLOTS.join(", ");
-                let why = format!("'{name}' is not read as a credential anyway; known: {known}");
-                problems.push(format!("{path}.query_slots[{index}]"), why);
-            }
-        }
-        found.query_slots = Some(names.iter().map(|name| name.as_str().into()).collect());
-    }
+    found.query_slots = query_slots(path, written, problems);
     match written.model.as_ref().map(model) {
         None => {}
         Some(Ok(model)) => found.model = model,
         Some(Err(why)) => problems.push(format!("{path}.model"), why),
     }
     found
+}
+
+/// Which query parameters are credentials; `None`: the usual ones.
+pub(super) fn query_slots(
+    path: &str,
+    written: &file::Provider,
+    problems: &mut Problems,
+) -> Option<Vec<Box<str>>> {
+    let names = written.query_slots.as_ref()?;
+    for (index, name) in names.iter().enumerate() {
+        if !QUERY_SLOTS.contains(&name.as_str()) {
+            let known = QUERY_SLOTS.join(", ");
+            let why = format!("'{name}' is not read as a credential anyway; known: {known}");
+            problems.push(format!("{path}.query_slots[{index}]"), why);
+        }
+    }
+    Some(names.iter().map(|name| name.as_str().into()).collect())
 }
 
 fn slot(written: &Choice) -> Result<SlotChoice, String> {

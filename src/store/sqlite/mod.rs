@@ -5,15 +5,18 @@
 //! follows; when it is gone, the store fails rather than write where nobody will look.
 //! [`connection`] opens, [`mod@file`] sees to owners and modes, [`schema`] to the tables; [`record`]
 //! holds what is asked of a store, [`row`] reads what it answers; [`queue`] writes what requests
-//! wait for, many in one transaction.
+//! wait for, many in one transaction; [`stream`] has the policies of streams, [`owner`] knows which
+//! process a request under way belongs to.
 
 mod client;
 mod connection;
 mod file;
+mod owner;
 mod queue;
 mod record;
 mod row;
 mod schema;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +45,7 @@ pub struct Sqlite {
     replaced: AtomicI64,
     requests: OnceLock<queue::Queue>,
     reported: Mutex<HashSet<String>>,
+    owner: owner::Owner,
 }
 
 /// What is in the store, the unreadable too.
@@ -68,6 +72,7 @@ impl Sqlite {
         let opened = Opened::at(&path)?;
         file::adopt(&path);
         Ok(Self {
+            owner: owner::Owner::beside(&path),
             path,
             writing: Mutex::new(opened),
             reading: Mutex::new(None),

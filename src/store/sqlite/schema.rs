@@ -8,7 +8,7 @@ use super::connection::Refused;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The schema that this keygate writes.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// `keyg`
 const APPLICATION_ID: i64 = 0x6b65_7967;
 
@@ -86,6 +86,22 @@ CREATE TRIGGER signing_key_removed AFTER DELETE ON signing_keys
     BEGIN UPDATE counter SET value = value + 1 WHERE name = 'version'; END;
 ";
 
+/// From schema 3: which origins may use a stream. Each change of a row gives it a new `seq`, which is all
+/// that others look for; one without policies is kept for a while, so that they see that too.
+const TO_4: &str = "
+CREATE TABLE streams (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream BLOB NOT NULL UNIQUE,
+    label TEXT NOT NULL,
+    spelling INTEGER NOT NULL,
+    policy TEXT,
+    pending TEXT,
+    owner INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX streams_empty ON streams (changed_at) WHERE policy IS NULL AND pending IS NULL;
+";
+
 /// Reads what the file is, writes nothing. Gives its schema; 0 is an empty file. It is one
 /// statement, so that another process's migration shows whole or not at all.
 pub(super) fn inspect(connection: &Connection) -> Result<i64, Refused> {
@@ -122,6 +138,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refused> {
     }
     if found < 3 {
         tx.execute_batch(TO_3)?;
+    }
+    if found < 4 {
+        tx.execute_batch(TO_4)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;

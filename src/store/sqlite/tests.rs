@@ -4,6 +4,7 @@
 mod client;
 mod crash;
 mod place;
+mod stream;
 
 use super::*;
 use crate::token::store::{ClientStore, TokenStore};
@@ -49,6 +50,9 @@ impl Temporary {
     }
     fn path(&self) -> PathBuf {
         self.dir.path().join("keygate.db")
+    }
+    fn another(&self) -> Sqlite {
+        Sqlite::open(self.path()).unwrap()
     }
     fn raw(&self) -> Connection {
         Connection::open(self.path()).unwrap()
@@ -300,9 +304,9 @@ fn the_key_of_tickets_is_drawn_once_and_the_same_for_everybody() {
     assert!(error.contains("delete the row 'ticket_key'"), "{error}");
 }
 
-/// Takes back what schema 3 brought.
+/// Takes back what schemas 3 and 4 brought.
 const TO_2_AGAIN: &str = "DROP TRIGGER token_may_mint; ALTER TABLE tokens DROP COLUMN may_mint;
-    DROP TABLE client_tokens; DROP TABLE client_uses; DROP TABLE signing_keys;
+    DROP TABLE client_tokens; DROP TABLE client_uses; DROP TABLE signing_keys; DROP TABLE streams;
     PRAGMA user_version = 2";
 
 #[test]
