@@ -195,10 +195,9 @@ mod tests {
         let registry = Arc::new(Registry::new());
         let live = sending(&registry, none, 0, true);
         let late = 1_000 + STRETCH_MS;
-        assert_eq!(swept(&registry, 1_000, u64::MAX / 2), (vec![], 1));
-        assert_eq!(swept(&registry, late - 1, u64::MAX / 2), (vec![], 0), "nothing is due before");
+        assert_eq!(swept(&registry, late - 1, u64::MAX / 2).0, [], "it has its time");
         live.live().pace.moved(STRETCH, late - 1);
-        assert_eq!(swept(&registry, late, u64::MAX / 2), (vec![], 1), "it has kept its pace");
+        assert_eq!(swept(&registry, late, u64::MAX / 2).0, [], "it has kept its pace");
         let late = late - 1 + STRETCH_MS;
         assert_eq!(swept(&registry, late, u64::MAX / 2).0, [Cut::SlowBody]);
     }
