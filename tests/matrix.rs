@@ -26,7 +26,7 @@ providers:
   decart:
     kind: decart
     url: $UPSTREAM
-    routes: [/v1/generate/, /v1/jobs/, /v1/stream/]
+    routes: [/v1/generate/, /v1/jobs/]
     keys: [{ file: $KEY(decart) }]
   internal:
     kind: generic
@@ -146,7 +146,6 @@ const WAYS: &[Way] = &[
     says(gemini(LIVE), r#"{"setup":{"model":"models/ok"},"model":"MODEL"}"#),
     way(Kind::Decart, "decart", "POST", "/v1/generate/MODEL", Some("{}")),
     form(way(Kind::Decart, "decart", "POST", "/decart/v1/jobs/MODEL", FORM)),
-    socket(Kind::Decart, "decart", "/v1/stream?model=MODEL"),
     socket(Kind::Decart, "decart", "/decart/v1/stream?model=MODEL"),
     way(Kind::Generic, "internal", "GET", "/tools/x?m=MODEL", None),
     way(Kind::Generic, "internal", "GET", "/internal/x?m=MODEL", None),

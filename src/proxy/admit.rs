@@ -269,8 +269,7 @@ impl policy::Request for Asked<'_> {
         let shape = if mints { Shape::of(path.trimmed()) } else { None };
         let decoded = path.decoded().into();
         let watch = self.watch(provider, path.raw())?;
-        let verdict = watch.as_ref().map(|watch| watch.verdict(&self.gateway.streams));
-        self.note.stream = verdict.map(stream::cors);
+        self.note.stream = watch.as_ref().map(|w| stream::cors(w.verdict(&self.gateway.streams)));
         self.found.stream = watch;
         self.found.class = class;
         self.found.decoded = decoded;
@@ -333,12 +332,8 @@ impl policy::Request for Asked<'_> {
     }
 
     fn copied(&self) -> Result<Option<Box<str>>, Denial> {
-        match self.reached() {
-            Some((provider, _)) if provider.kind == Kind::DurableStreams => {
-                fork::source(provider, self.headers())
-            }
-            _ => Ok(None),
-        }
+        let streams = self.reached().filter(|(provider, _)| provider.kind == Kind::DurableStreams);
+        streams.map_or(Ok(None), |(provider, _)| fork::source(provider, self.headers()))
     }
 
     fn origin(&self) -> origin::Effective<'_> {

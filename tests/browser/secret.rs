@@ -27,6 +27,9 @@ tokens:
   - { name: anyone, sha256: $SHA(anyone) }
 ";
 
+/// Messages of a session that is bound to a model are read.
+const SPOKEN: &str = r#"{"type":"response.create"}"#;
+
 /// The library, as an app's server runs it.
 async fn create(rig: &Rig, environment: Environment, script: &str) -> Value {
     tokio::task::spawn_blocking(install).await.expect("the clients are installed");
@@ -55,9 +58,8 @@ async fn speak(rig: &Rig, value: &str) {
     upstream.answer(Answer::websocket().choose_protocol(Some("realtime")));
     let gateway = json!({ "url": rig.url });
     let app = rig.app_page().await;
-    let got = app.call("app.converse", json!([gateway, LIVE, offers, "spoken"])).await;
-    let right =
-        json!({ "heard": "spoken", "protocol": "realtime", "code": 1000, "wasClean": true });
+    let got = app.call("app.converse", json!([gateway, LIVE, offers, SPOKEN])).await;
+    let right = json!({ "heard": SPOKEN, "protocol": "realtime", "code": 1000, "wasClean": true });
     assert_eq!(got, Ok(right), "the app's own page opens a session");
     let seen = rig.only_new(before);
     rig.assert_swapped(&seen, "authorization", &rig.openai());

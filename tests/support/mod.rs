@@ -29,7 +29,7 @@ pub(crate) mod ws;
 use std::time::Duration;
 
 /// How long anything may take that is expected to happen; generous, for loaded machines.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits for `future`, and panics with `what` when it has not come by the [`DEADLINE`].
 #[track_caller]
