@@ -526,3 +526,28 @@ async fn a_client_token_can_be_for_one_stream_read_only() {
     let asked = setup.request("GET", STREAM).bearer(token);
     asked.send().await.assert_denied(403, "path_not_allowed");
 }
+
+#[tokio::test]
+async fn who_needs_no_token_copies_no_stream_that_needs_one() {
+    let setup = Setup::with(
+        "
+listen: [{ address: 127.0.0.1:0 }]
+store: { sqlite: $DIR/keygate.db }
+server_names: [127.0.0.1]
+providers:
+  streams:
+    kind: durable-streams
+    url: $UPSTREAM
+    access: public
+    routes: ['/v1/stream/public/']
+",
+    )
+    .await;
+    let put = |source: &str| {
+        setup.request("PUT", "/v1/stream/public/copy").header("Stream-Forked-From", source).send()
+    };
+    put("/v1/stream/private/s").await.assert_denied(401, "token_missing");
+    assert!(setup.upstream.received().is_empty(), "nothing is copied");
+    setup.upstream.answer(Answer::json(201, "{}"));
+    put("/v1/stream/public/s").await.assert_status(201);
+}

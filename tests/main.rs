@@ -39,6 +39,8 @@ mod gate;
 #[cfg(test)]
 mod grant;
 #[cfg(test)]
+mod hidden_model;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod issuer;

@@ -64,7 +64,7 @@ complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_s
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -s c -l config -d 'The configuration file' -r -F
-complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -l client -d 'The client tokens that were minted and have not ended'
+complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -l client -d 'The client tokens that were minted lately, revoked and expired ones included'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c keygate -n "__fish_keygate_using_subcommand token; and __fish_seen_subcommand_from show" -s c -l config -d 'The configuration file' -r -F

@@ -1,8 +1,8 @@
 //! JSON by RFC 8259, while it passes: a push parser whose chunks may end anywhere.
 //!
 //! Nothing is kept of what has passed but the place in the document, so memory is bounded whatever
-//! the body's size; nothing is allocated but what [`Look`] keeps. Strict: no BOM, no invalid UTF-8,
-//! no trailing data, 128 levels at most. What members mean is [`Look`]'s.
+//! the body's size; nothing is allocated but what [`Look`] keeps, who knows what members mean. Strict:
+//! no BOM, no invalid UTF-8, no trailing data, 128 levels at most.
 
 use super::number::Number;
 use super::text::{Pieces, Utf8, escaped, plain};
@@ -10,8 +10,7 @@ use super::text::{Pieces, Utf8, escaped, plain};
 /// Levels that arrays and objects may stand in each other.
 const DEEPEST: u32 = 128;
 
-/// What somebody wants to see of a document. `depth` is that of the container around: 1 in the
-/// outermost one.
+/// What somebody wants to see of a document. `depth` is that of the container around, from 1.
 pub(super) trait Look {
     /// Whether names of members matter here.
     fn minds_keys(&self, depth: u32) -> bool;
@@ -25,6 +24,8 @@ pub(super) trait Look {
     fn open(&mut self, depth: u32, object: bool);
     /// Whether the value that comes next must be a name.
     fn wants_name(&self) -> bool;
+    /// Whether it is one if it is a text.
+    fn takes_name(&self) -> bool;
     /// It was this.
     fn name(&mut self, text: Option<&[u8]>) -> Result<(), Stop>;
 }
@@ -200,7 +201,7 @@ impl Parser {
 
     fn value(&mut self, byte: u8, look: &mut impl Look) -> Result<(), Stop> {
         if byte == b'"' {
-            self.begin(if look.wants_name() { Role::Name } else { Role::Other });
+            self.begin(if look.takes_name() { Role::Name } else { Role::Other });
             return Ok(());
         }
         let state = match byte {

@@ -140,7 +140,12 @@ enum Next {
     Other,
     Main,
     Further,
+    /// Further, if it is a text.
+    Maybe,
 }
+
+/// The last step of a path that leads to a text or to something else.
+const IF_TEXT: &str = "?";
 
 impl<'a> Members<'a> {
     fn new(wanted: Wanted<'a>) -> Self {
@@ -173,9 +178,22 @@ impl<'a> Members<'a> {
     fn expect(&mut self, paths: u32, depth: u32) {
         self.below = paths;
         let at = self.above + depth as usize;
-        let mut all = self.wanted.further.iter().enumerate();
-        let ends = paths != 0 && all.any(|(n, path)| paths & bit(n) != 0 && path.len() == at);
-        self.next = if ends { Next::Further } else { Next::Other };
+        self.next = Next::Other;
+        if paths == 0 {
+            return;
+        }
+        for (n, path) in self.wanted.further.iter().enumerate() {
+            if paths & bit(n) == 0 {
+                continue;
+            }
+            if path.len() == at {
+                self.next = Next::Further;
+                return;
+            }
+            if path.len() == at + 1 && path.last() == Some(&IF_TEXT) {
+                self.next = Next::Maybe;
+            }
+        }
     }
 
     /// Whether `key` names the model itself.
@@ -234,6 +252,10 @@ impl Look for Members<'_> {
     }
 
     fn wants_name(&self) -> bool {
+        matches!(self.next, Next::Main | Next::Further)
+    }
+
+    fn takes_name(&self) -> bool {
         self.next != Next::Other
     }
 
@@ -306,6 +328,22 @@ mod tests {
         assert_eq!(names(r#"{"messages":[]}"#), Ok(vec![]));
         assert_eq!(names("[]"), Ok(vec![]), "no object, no model");
         assert_eq!(names("7"), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_text_where_a_list_may_stand_is_a_name_too() {
+        const WANTED: Wanted<'static> = Wanted {
+            main: &["model"],
+            configured: None,
+            further: &[&["more", "[]", "model"], &["more", "[]", "?"], &["more", "?"]],
+        };
+        let found = |body: &str| {
+            let found = scan(body.as_bytes(), WANTED).unwrap();
+            found.further.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(found(r#"{"model":"m","more":"a"}"#), ["a"]);
+        assert_eq!(found(r#"{"more":["a",{"model":"b"},7,null],"model":"m"}"#), ["a", "b"]);
+        assert!(found(r#"{"more":{"x":"a"},"model":"m"}"#).is_empty());
     }
 
     #[test]

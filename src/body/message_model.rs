@@ -214,6 +214,10 @@ impl Look for Members {
         self.next != Next::Other
     }
 
+    fn takes_name(&self) -> bool {
+        self.wants_name()
+    }
+
     fn name(&mut self, text: Option<&[u8]>) -> Result<(), Stop> {
         if self.next == Next::Kind {
             let it = |text| self.wanted.kind.is_some_and(|kind| same(kind, text));

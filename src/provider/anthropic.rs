@@ -19,7 +19,18 @@ pub(super) static API: Api = Api {
 };
 
 const POST_INFERENCE: [&str; 3] = ["/v1/messages", "/v1/messages/count_tokens", "/v1/complete"];
-const FURTHER: &[&[&str]] = &[&["requests", "[]", "params", "model"], &["tools", "[]", "model"]];
+/// `?` stands for a text, where something else may stand too: who is told to choose a fallback
+/// chooses a model.
+const FURTHER: &[&[&str]] = &[
+    &["tools", "[]", "model"],
+    &["fallbacks", "[]", "model"],
+    &["fallbacks", "[]", "?"],
+    &["fallbacks", "?"],
+    &["requests", "[]", "params", "model"],
+    &["requests", "[]", "params", "tools", "[]", "model"],
+    &["requests", "[]", "params", "fallbacks", "[]", "model"],
+    &["requests", "[]", "params", "fallbacks", "?"],
+];
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
     let trimmed = path.trimmed();

@@ -41,8 +41,16 @@ const VERBS: [&str; 8] = [
 ];
 
 const LIVE: &str = "/ws/google.ai.generativelanguage.";
-const FURTHER: &[&[&str]] =
-    &[&["requests", "[]", "model"], &["generateContentRequest", "model"], &["setup", "model"]];
+const FURTHER: &[&[&str]] = &[
+    &["requests", "[]", "model"],
+    &["generateContentRequest", "model"],
+    &["setup", "model"],
+    &["agentConfig", "model"],
+    &["agent_config", "model"],
+    &["batch", "model"],
+    &["batch", "inputConfig", "requests", "requests", "[]", "request", "model"],
+    &["batch", "input_config", "requests", "requests", "[]", "request", "model"],
+];
 
 /// Live: the first message sets the session up, its model with it.
 static SESSION: Messages = Messages {
@@ -112,7 +120,7 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
         // The places are OpenAI's; only `models/{m}` names one in the path.
         return match path.raw_below("/v1beta/openai/models") {
             Some(model) => ModelPlaces::in_path(model.into()),
-            None if method == Method::POST => ModelPlaces::in_json(FURTHER),
+            None if method == Method::POST => ModelPlaces::in_json(openai::FURTHER),
             None => ModelPlaces::NONE,
         };
     }

@@ -42,7 +42,7 @@ const MULTIPART: [&str; 4] = [
 ];
 
 /// Members beside the main model that name one.
-const FURTHER: &[&[&str]] = &[
+pub(super) const FURTHER: &[&[&str]] = &[
     &["tools", "[]", "model"],
     &["tools", "[]", "svg", "model"],
     // Tools that an earlier search for tools has found.
@@ -51,7 +51,28 @@ const FURTHER: &[&[&str]] = &[
     &["moderation", "model"],
     &["session", "model"],
     &["session", "audio", "input", "transcription", "model"],
+    &["session", "delegation", "responses", "model"],
+    &["session", "delegation", "responses", "tools", "[]", "model"],
+    &["session", "delegation", "decisions", "model"],
+    // Of routers that speak this API; `?` stands for a text, where something else may stand too.
+    &["models", "[]", "?"],
+    &["fallbacks", "[]", "model"],
+    &["fallbacks", "[]", "?"],
 ];
+
+/// Live sessions: the first message starts one, its model with it.
+static LIVE: Messages = Messages {
+    main: &[&["session", "model"]],
+    further: &[
+        &["model"],
+        &["session", "delegation", "responses", "model"],
+        &["session", "delegation", "responses", "tools", "[]", "model"],
+        &["session", "delegation", "decisions", "model"],
+    ],
+    named: Naming::First,
+    joins: &[],
+    instead: None,
+};
 
 /// Realtime sessions, and sockets that nothing is known of: all speak JSON.
 static REALTIME: Messages = Messages {
@@ -159,6 +180,9 @@ pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a>
         // Fine-tuning jobs, accepted calls and whatever comes: a model that is named is checked.
         _ if method == Method::POST => {
             ModelPlaces { expected: false, ..ModelPlaces::in_json(FURTHER) }
+        }
+        _ if method == Method::GET && path.is_at_or_below("/v1/live") => {
+            ModelPlaces { body: BodyPlaces::Frames(&LIVE), expected: true, ..ModelPlaces::NONE }
         }
         _ if method == Method::GET => {
             ModelPlaces { body: BodyPlaces::Frames(&REALTIME), ..ModelPlaces::NONE }

@@ -8,12 +8,12 @@ use super::search::Ahead;
 use super::socket::Reader;
 use super::stream::{self, Place, Watch};
 use super::{creation, enter, fork, forwarded, head, keep_alive, models, own, reject, ticket};
-use crate::config::{Access, Kind, Provider};
+use crate::config::{Kind, Provider};
 use crate::cors;
 use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
-use crate::provider::{self, path::Path, streams};
+use crate::provider::{self, path::Path};
 use crate::session::connection::{Carrier, Connection};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
@@ -298,9 +298,7 @@ impl policy::Request for Asked<'_> {
 
     fn is_open(&self) -> bool {
         let path = Path::new(self.raw_path());
-        let open = |(provider, _): (&Provider, _)| {
-            provider.access == Access::Public && streams::is_stream(provider, &path)
-        };
+        let open = |(p, _): (&Provider, _)| fork::is_public(p, &path, self.headers());
         self.found.class != Class::Minting && self.reached().is_some_and(open)
     }
 

@@ -58,6 +58,8 @@ pub(super) async fn open(
         watch.seen = gateway.streams.known(&watch.name).map_or(0, |known| known.seq);
     }
     if request.method == Method::PUT {
+        let source = fork::path(provider, &request.headers)?;
+        watch.source = source.map(|source| Name::of(&provider.name, source));
         watch.creation = Some(begin(gateway, provider, request, watch).await?);
         return Ok(());
     }
@@ -155,11 +157,20 @@ async fn inherited(
 
 /// Settles a creation by the answer's status. Gives what the caller is refused with, where it is not
 /// the answer itself.
-pub(super) async fn settle(creation: Creation, status: u16) -> Option<Denial> {
+pub(super) async fn settle(
+    gateway: &Gateway,
+    mut creation: Creation,
+    (source, status): (Option<Name>, u16),
+) -> Option<Denial> {
+    if let (Some(source), 201) = (source, status) {
+        // It may have been created with a policy while this was under way.
+        look(gateway).await;
+        creation.inherits(gateway.streams.in_force(&source));
+    }
     let agrees = creation.agrees();
     let settled = match status {
         201 => spawn_blocking(move || creation.created()),
-        200 | 300..500 => spawn_blocking(move || creation.dropped()),
+        200 | 202..500 => spawn_blocking(move || creation.dropped()),
         // A gateway that gave up, a server that failed half-way: nobody knows what it has done.
         _ => {
             drop(creation);
@@ -179,7 +190,7 @@ pub(super) async fn settle(creation: Creation, status: u16) -> Option<Denial> {
             let why = "the stream was created, but the gateway's store failed: ask for it again";
             Some(Denial::new(Code::StoreUnavailable, why))
         }
-        200 if !agrees => Some(Code::Conflict.into()),
+        200 | 202..300 if !agrees => Some(Code::Conflict.into()),
         _ => None,
     }
 }

@@ -2,10 +2,10 @@
 //! reach it must not read it by way of a copy: the gate asks of it what it asks of the path.
 
 use super::canonical;
-use crate::config::Provider;
+use crate::config::{Access, Provider};
 use crate::policy::{Code, Denial};
 use crate::provider::path::Path;
-use crate::provider::streams::FORKED_FROM;
+use crate::provider::streams::{self, FORKED_FROM};
 use http::HeaderMap;
 
 /// Its path as the provider will see it, decoded.
@@ -14,6 +14,17 @@ use http::HeaderMap;
 /// As [`path`].
 pub(super) fn source(provider: &Provider, headers: &HeaderMap) -> Result<Option<Box<str>>, Denial> {
     Ok(path(provider, headers)?.map(|path| Path::new(path).decoded().into()))
+}
+
+/// Whether everybody may have this request for `path`: the stream is public, and so is what it would be
+/// a copy of.
+pub(super) fn is_public(provider: &Provider, path: &Path<'_>, headers: &HeaderMap) -> bool {
+    let copied = || match self::path(provider, headers) {
+        Ok(Some(source)) => streams::is_stream(provider, &Path::new(source)),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    provider.access == Access::Public && streams::is_stream(provider, path) && copied()
 }
 
 /// Its path below the provider, as it is on the wire.

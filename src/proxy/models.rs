@@ -98,6 +98,9 @@ pub(super) async fn collect(
             named.in_messages = false;
             return Ok((named, None));
         }
+    } else if body.framing.upgrade && provider.kind != Kind::Generic {
+        let why = "what a socket would say on this path is not read here";
+        return Err(Denial::new(Code::ModelNotAllowed, why));
     }
     if let Some(segment) = &places.path {
         named.add(decoded(segment)?);
@@ -111,6 +114,12 @@ pub(super) async fn collect(
             let key = percent_decode_str(key).decode_utf8_lossy();
             if key.eq_ignore_ascii_case(name) {
                 named.add(decoded(value)?);
+            }
+            // Some servers split at `;` too.
+            let other = |part: &str| part.split('=').next().is_some_and(|n| is(n, name));
+            if pair.split(';').skip(1).any(other) {
+                let why = "the model stands behind a ';' in the query";
+                return Err(Denial::new(Code::AmbiguousModel, why));
             }
         }
     }
@@ -131,6 +140,11 @@ pub(super) async fn collect(
         }
     };
     Ok((named, ahead))
+}
+
+/// Whether a parameter's name, as it is on the wire, is this one.
+fn is(written: &str, name: &str) -> bool {
+    percent_decode_str(written).decode_utf8_lossy().eq_ignore_ascii_case(name)
 }
 
 /// A model in a URL: percent-decoded UTF-8 without control characters or blanks around it.

@@ -113,14 +113,38 @@ impl Shape {
             return Err(invalid("the request has two Content-Type fields"));
         }
         let Ok(text) = first.to_str() else { return Ok(Self::Other) };
+        let unread = |why: &'static str| Denial::new(Code::UnsupportedBody, why);
         let essence = text.split(';').next().unwrap_or_default().trim().as_bytes();
         if essence.eq_ignore_ascii_case(b"multipart/form-data") {
             return Ok(Self::Form(disposition::boundary(text).map_err(invalid)?.into()));
+        }
+        // Whoever believes the type reads something else in it than JSON.
+        let begins = |kind: &[u8]| {
+            essence.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+        };
+        if begins(b"multipart/") || begins(b"application/x-www-form-urlencoded") {
+            return Err(unread("a token with models sends JSON or multipart/form-data"));
+        }
+        if !is_utf8(text) {
+            return Err(unread("the body's charset is not UTF-8; its model can't be relied upon"));
         }
         let suffix = essence.last_chunk::<5>().is_some_and(|s| s.eq_ignore_ascii_case(b"+json"));
         let json = suffix || essence.eq_ignore_ascii_case(b"application/json");
         Ok(if json { Self::Json } else { Self::Other })
     }
+}
+
+/// Whether a content type names no charset, or UTF-8 (of which ASCII is a part).
+fn is_utf8(content_type: &str) -> bool {
+    let parameters = content_type.split(';').skip(1).filter_map(|part| part.split_once('='));
+    let mut charsets = parameters.filter(|(name, _)| {
+        let name = name.trim();
+        name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("charset"))
+    });
+    charsets.all(|(_, value)| {
+        let value = value.trim().trim_matches('"');
+        ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known))
+    })
 }
 
 fn broken(broken: Broken, shape: &Shape) -> Denial {

@@ -40,6 +40,8 @@ pub(super) struct Watch {
     generation: u64,
     /// The row that was in force when the request was let through; 0: none.
     pub(super) seen: i64,
+    /// What a `PUT` would make a copy of.
+    pub(super) source: Option<Name>,
     /// What a `PUT` would put in force.
     pub(super) creation: Option<Creation>,
 }
@@ -70,7 +72,7 @@ impl Watch {
         let generation = streams.generation();
         let seen = streams.known(&name).map_or(0, |known| known.seq);
         let label = format!("{}{path}", provider.name).into();
-        Ok(Self { name, label, page, generation, seen, creation: None })
+        Ok(Self { name, label, page, generation, seen, source: None, creation: None })
     }
 
     /// What stands for this request now.
@@ -81,7 +83,9 @@ impl Watch {
     /// Asks again, if any policy has changed since it was last asked.
     fn again(&mut self, streams: &Streams, established: bool) -> Verdict {
         let generation = streams.generation();
-        if generation == self.generation {
+        // What is running goes on while nobody knows better; a browser's answer does not begin.
+        let sure = established || !self.page.is_browser() || streams.is_in_step();
+        if generation == self.generation && sure {
             return Verdict::Allowed(Ground::Free);
         }
         self.generation = generation;
@@ -229,7 +233,7 @@ pub(super) async fn answered(
     let Some(watch) = &mut flight.stream else { return Ok(()) };
     let method = &session.req_header().method;
     if let Some(creation) = watch.creation.take() {
-        let refusal = creation::settle(creation, status).await;
+        let refusal = creation::settle(gateway, creation, (watch.source, status)).await;
         ctx.note.stream = Some(cors(watch.verdict(&gateway.streams)));
         return refusal.map_or(Ok(()), |denial| refuse(denial, ctx));
     }

@@ -55,6 +55,8 @@ pub struct Creation {
     settled: bool,
     /// Held until the end.
     turn: Option<Turn>,
+    /// Given up on another thread already: what is dropped there unfinished stays as it is.
+    late: bool,
 }
 
 impl Creation {
@@ -65,7 +67,7 @@ impl Creation {
         (seq, before, stored): (i64, Option<Policy>, bool),
     ) -> Self {
         let (reached, turn) = (Reached::Part, Some(turn));
-        Self { streams, wish, seq, before, stored, reached, settled: false, turn }
+        Self { streams, wish, seq, before, stored, reached, settled: false, turn, late: false }
     }
 
     /// The request goes out; `whole` once its last byte does.
@@ -80,6 +82,13 @@ impl Creation {
         self.wish.brought.is_none() || self.wish.brought == self.before
     }
 
+    /// A fork's source has this policy by now: the copy may hold what was written under it.
+    pub fn inherits(&mut self, now: Option<Policy>) {
+        if self.wish.brought.is_none() {
+            self.wish.inherited = both(self.wish.inherited.take(), now);
+        }
+    }
+
     /// The stream was created: what it brought is all that counts, durably.
     ///
     /// # Errors
@@ -87,7 +96,7 @@ impl Creation {
     pub fn created(mut self) -> Result<(), Failed> {
         // Whatever it had read by then, it has acted.
         self.reached = Reached::Whole;
-        if self.stored || self.seq != 0 {
+        if self.stored || self.seq != 0 || self.wish.wanted().is_some() {
             let wish = &self.wish;
             self.streams.change(&wish.name, &wish.label, &mut |row| self.replaced(row))?;
         }
@@ -152,7 +161,8 @@ impl Creation {
 
 impl Drop for Creation {
     fn drop(&mut self) {
-        if self.settled || !self.stored {
+        // A runtime that is stopping drops what was to run on it: whoever starts next settles it.
+        if self.settled || !self.stored || self.late {
             return;
         }
         // The turn goes along: nobody begins before it is done.
@@ -165,6 +175,7 @@ impl Drop for Creation {
             reached: self.reached,
             settled: false,
             turn: self.turn.take(),
+            late: true,
         };
         let mut settle = move || {
             let done = late.give_up();

@@ -113,6 +113,14 @@ impl Index {
         self.generation.fetch_add(1, AcqRel);
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            shard.write().clear();
+        }
+        self.generation.fetch_add(1, AcqRel);
+    }
+
     /// Grows with every change, so that whoever has asked before need not ask again.
     pub fn generation(&self) -> u64 {
         self.generation.load(Acquire)

@@ -78,6 +78,11 @@ pub trait PolicyStore: Send + Sync {
     /// to nothing to ask, and asks no disk. `None` where there is no such thing: rows are then seen only
     /// when somebody looks.
     fn mark(&self) -> Option<u64>;
+    /// Differs after another store has taken the place of the one that was read before: its rows count
+    /// anew.
+    fn incarnation(&self) -> i64 {
+        0
+    }
     /// Whether the process that is called so lives; where that can't be told, it does.
     fn lives(&self, owner: i64) -> bool;
     /// Forgets rows that have said nothing since `before_ms`.

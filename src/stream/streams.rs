@@ -13,7 +13,7 @@ use super::turn::{Turn, Turns};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::*};
 use std::time::{Duration, Instant};
 
 /// How old the last look at the store may be before nobody knows what others have stored.
@@ -34,6 +34,8 @@ pub struct Streams {
     seen: Mutex<i64>,
     /// The store's mark before that was read.
     mark: AtomicU64,
+    /// Which of the stores that were at its place was read.
+    incarnation: AtomicI64,
     reads: AtomicBool,
     begun: Instant,
     read_at_ms: AtomicU64,
@@ -69,6 +71,7 @@ impl Streams {
         Self {
             index: Index::new(),
             mark: AtomicU64::new(0),
+            incarnation: AtomicI64::new(0),
             reads: AtomicBool::new(store.is_none()),
             store,
             turns: Arc::default(),
@@ -88,7 +91,16 @@ impl Streams {
         let mut seen = self.seen.lock();
         // Asked first: what changes meanwhile is looked for once more.
         let mark = store.mark();
-        match store.since(*seen, &mut |row| self.index.take(&row)) {
+        let mut read = store.since(*seen, &mut |row| self.index.take(&row));
+        let incarnation = store.incarnation();
+        if read.is_ok() && self.incarnation.swap(incarnation, AcqRel) != incarnation {
+            // Another file has taken the place of the one before: what it says is all that counts.
+            // Until it is read nobody knows.
+            self.lost();
+            self.index.clear();
+            read = store.since(0, &mut |row| self.index.take(&row));
+        }
+        match read {
             Ok(last) => {
                 *seen = last;
                 self.mark.store(mark.unwrap_or(0), Release);

@@ -11,6 +11,9 @@ use url::Url;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin(Box<str>);
 
+/// Characters of one: a scheme, a host of at most 253 (RFC 1035 section 2.3.4), a port.
+const LONGEST: usize = 300;
+
 impl Origin {
     /// Reads and normalises a configured origin.
     ///
@@ -18,6 +21,9 @@ impl Origin {
     /// A path, query, fragment or user info; `null`; a wildcard; a missing scheme or host.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let bad = |why: &str| Invalid::new(format!("'{text}' is no origin: {why}"));
+        if text.len() > LONGEST {
+            return Err(Invalid::new("an origin has 300 characters at most"));
+        }
         if text == "null" {
             return Err(bad("'null' is what every sandboxed page sends; name a real site"));
         }

@@ -46,7 +46,7 @@ enum Command {
 /// Arguments of `token list`.
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// The client tokens that were minted and have not ended
+    /// The client tokens that were minted lately, revoked and expired ones included
     #[arg(long)]
     client: bool,
     #[command(flatten)]

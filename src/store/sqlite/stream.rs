@@ -66,6 +66,10 @@ impl PolicyStore for Sqlite {
         self.owner.number()
     }
 
+    fn incarnation(&self) -> i64 {
+        Self::incarnation(self)
+    }
+
     fn lives(&self, owner: i64) -> bool {
         self.owner.lives(owner)
     }
