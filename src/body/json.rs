@@ -1,5 +1,4 @@
 //! JSON by RFC 8259, while it passes: a push parser whose chunks may end anywhere.
-//!
 //! Nothing is kept of what has passed but the place in the document, so memory is bounded whatever
 //! the body's size; nothing is allocated but what [`Look`] keeps, who knows what members mean. Strict:
 //! no BOM, no invalid UTF-8, no trailing data, 128 levels at most.
@@ -24,7 +23,7 @@ pub(super) trait Look {
     fn open(&mut self, depth: u32, object: bool);
     /// Whether the value that comes next must be a name.
     fn wants_name(&self) -> bool;
-    /// Whether it is one if it is a text.
+    /// Whether it is one if it is text.
     fn takes_name(&self) -> bool;
     /// It was this.
     fn name(&mut self, text: Option<&[u8]>) -> Result<(), Stop>;
