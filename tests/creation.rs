@@ -3,7 +3,6 @@
 
 use crate::allowed_origins::{CONFIG, Server};
 use crate::support::DEADLINE;
-use crate::support::DEADLINE;
 use crate::support::client::{Raw, Request, Response};
 use crate::support::gateway::Setup;
 use crate::support::process::{Process, keygate_in};
