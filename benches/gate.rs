@@ -211,10 +211,9 @@ impl policy::Request for Asked<'_> {
         if path.raw().contains("//") || canonical::has_slash(path.raw()) {
             return Err(Code::MalformedRequest.into());
         }
-        self.class = match provider::minting::mints(&provider.url.path, &path) {
-            true => Class::Minting,
-            false => (api.class)(provider, method, &path),
-        };
+        self.class = provider::minting::class(&provider.url.path, &path, || {
+            (api.class)(provider, method, &path)
+        });
         black_box((api.upload)(&path));
         self.decoded = path.decoded().into();
         Ok(())

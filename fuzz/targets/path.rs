@@ -8,7 +8,7 @@ use keygate::config::{self, Config, Provider};
 use keygate::policy::Class;
 use keygate::provider::path::Path;
 use keygate::provider::route::Table;
-use keygate::provider::{BodyPlaces, ModelPlaces, api, mints};
+use keygate::provider::{BodyPlaces, ModelPlaces, api, minting};
 use keygate::proxy::{canonical, segments_may_hold_slashes};
 use keygate::values::secret::Secret;
 use libfuzzer_sys::{arbitrary, fuzz_target};
@@ -101,9 +101,8 @@ fn means_one_thing(raw: &str, path: &Path<'_>) {
 fn is_judged_as_it_is_meant(provider: &Provider, method: &Method, raw: &str, upgrade: bool) {
     let (api, plain) = (api(provider.kind), plainly(raw));
     let (path, other) = (Path::new(raw), Path::new(&plain));
-    let class = |path: &Path<'_>| match mints(&provider.url.path, path) {
-        true => Class::Minting,
-        false => (api.class)(provider, method, path),
+    let class = |path: &Path<'_>| {
+        minting::class(&provider.url.path, path, || (api.class)(provider, method, path))
     };
     assert_eq!(class(&path), class(&other), "{raw:?} is {plain:?}");
     let models = (api.models)(provider, method, &path);

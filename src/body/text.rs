@@ -187,7 +187,7 @@ pub(super) fn same(wanted: &str, name: &[u8]) -> bool {
     if name.eq_ignore_ascii_case(wanted.as_bytes()) {
         return true;
     }
-    let odd = !name.iter().all(u8::is_ascii);
+    let odd = !name.is_ascii();
     odd && std::str::from_utf8(name).is_ok_and(|name| fold(wanted).eq(fold(name)))
 }
 

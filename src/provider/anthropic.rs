@@ -1,7 +1,7 @@
 //! Anthropic. Source: docs.anthropic.com/en/api, and the official SDKs.
 
 use super::path::Path;
-use super::{Api, Dialect, ModelPlaces, minting};
+use super::{Api, Dialect, ModelPlaces};
 use crate::policy::Class;
 use crate::slot::place::Place;
 use http::{HeaderName, Method};
@@ -34,9 +34,6 @@ const FURTHER: &[&[&str]] = &[
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
     let trimmed = path.trimmed();
-    if minting::mints("", path) {
-        return Class::Minting;
-    }
     match trimmed {
         "/v1/models" => Class::ModelList,
         _ if method == Method::POST && POST_INFERENCE.contains(&trimmed) => Class::Inference,
@@ -65,11 +62,15 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::minting;
     use super::*;
 
     #[test]
     fn paths_are_sorted() {
-        let of = |method, path| class(&method, &Path::new(path));
+        let of = |method, path| {
+            let path = Path::new(path);
+            minting::class("", &path, || class(&method, &path))
+        };
         assert_eq!(of(Method::POST, "/v1/messages"), Class::Inference);
         assert_eq!(of(Method::POST, "/v1/messages/count_tokens"), Class::Inference);
         assert_eq!(of(Method::POST, "/v1/messages/batches"), Class::Stateful);

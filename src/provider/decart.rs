@@ -39,9 +39,6 @@ const JOBS: &str = "/v1/jobs";
 const WATCH: &str = "/watch-stream";
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
-    if path.is_at_or_below_any_case("/v1/client/tokens") {
-        return Class::Minting;
-    }
     if path.is_at_or_below(WATCH) {
         return Class::OutOfBand;
     }
@@ -74,10 +71,12 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::minting;
     use super::*;
 
     fn of(method: Method, path: &str) -> Class {
-        class(&method, &Path::new(path))
+        let path = Path::new(path);
+        minting::class("", &path, || class(&method, &path))
     }
 
     fn named(method: Method, path: &str) -> Option<String> {

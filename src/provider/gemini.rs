@@ -2,7 +2,7 @@
 
 use super::path::{Path, below};
 use super::socket::{Messages, Naming};
-use super::{Api, BodyPlaces, Dialect, ModelPlaces, minting, openai};
+use super::{Api, BodyPlaces, Dialect, ModelPlaces, openai};
 use crate::policy::Class;
 use crate::slot::place::Place;
 use http::{HeaderName, Method};
@@ -84,7 +84,7 @@ fn openai_path(path: &Path<'_>) -> Option<String> {
 
 fn class(method: &Method, path: &Path<'_>) -> Class {
     // Google's batch endpoint answers whole requests that stand in its body, to any of its paths.
-    if minting::mints("", path) || path.is_at_or_below_any_case("/batch") {
+    if path.is_at_or_below_any_case("/batch") {
         return Class::Minting;
     }
     if let Some(path) = openai_path(path) {
@@ -157,10 +157,12 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::minting;
     use super::*;
 
     fn of(method: Method, path: &str) -> Class {
-        class(&method, &Path::new(path))
+        let path = Path::new(path);
+        minting::class("", &path, || class(&method, &path))
     }
 
     #[test]

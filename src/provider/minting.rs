@@ -6,6 +6,7 @@
 //! what they make of `client_secrets%20` or `auth_tokens:create`.
 
 use super::path::Path;
+use crate::policy::Class;
 
 /// Segments, behind a version or where an API may begin.
 const ENDPOINTS: [&[&str]; 7] = [
@@ -24,8 +25,36 @@ const CREDENTIALS: [&str; 3] = ["service_accounts", "api_keys", "admin_api_keys"
 const ANYWHERE: [&str; 1] = ["auth_tokens"];
 const CALLS: &str = "$rpc";
 
+/// What `path` is: minting, whatever its own API's table says.
+pub fn class(base: &str, path: &Path<'_>, by_table: impl FnOnce() -> Class) -> Class {
+    if mints(base, path) { Class::Minting } else { by_table() }
+}
+
 /// Whether any API, beginning at any segment of `base`, would answer this path with a credential.
-pub fn mints(base: &str, path: &Path<'_>) -> bool {
+fn mints(base: &str, path: &Path<'_>) -> bool {
+    (holds_noun(path.decoded()) || holds_noun(base)) && is_endpoint(base, path)
+}
+
+/// A quick look, for every request: no endpoint is without one of these words.
+fn holds_noun(path: &str) -> bool {
+    path.split('/').any(|segment| {
+        let first = segment.as_bytes().first().map(u8::to_ascii_lowercase);
+        match first {
+            Some(b'r') => begins(segment, "realtime"),
+            Some(b'c') => begins(segment, "client") || begins(segment, "chatkit"),
+            Some(b'o') => begins(segment, "organization"),
+            Some(b'a') => begins(segment, "auth_tokens"),
+            Some(b'$') => true,
+            _ => false,
+        }
+    })
+}
+
+fn begins(segment: &str, word: &str) -> bool {
+    segment.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+fn is_endpoint(base: &str, path: &Path<'_>) -> bool {
     let above = base.split('/').filter(|segment| !segment.is_empty());
     let mut begins = true;
     let below = path.decoded().split('/').filter(|segment| !segment.is_empty());
@@ -74,7 +103,7 @@ fn is_any(segment: &str, names: &[&str]) -> bool {
 
 /// Whether the segment's word is this name.
 fn is(segment: &str, name: &str) -> bool {
-    segment.get(..name.len()).is_some_and(|word| word.eq_ignore_ascii_case(name))
+    begins(segment, name)
         && !segment
             .as_bytes()
             .get(name.len())
@@ -118,6 +147,16 @@ mod tests {
             assert!(mints("", &Path::new(path)), "{path}");
             assert!(mints("/some/base", &Path::new(path)), "below a base: {path}");
         }
+    }
+
+    #[test]
+    fn the_quick_look_knows_every_endpoint() {
+        let first = ENDPOINTS.iter().filter_map(|endpoint| endpoint.first().copied());
+        for word in first.chain(ORGANIZATIONS).chain(ANYWHERE).chain([CALLS]) {
+            assert!(holds_noun(&format!("/v1/{word}/x")), "{word}");
+            assert!(holds_noun(&word.to_ascii_uppercase()), "{word}, in any case");
+        }
+        assert!(!holds_noun("/v1/chat/completions"), "most paths need no more than this");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::path::Path;
 use super::socket::{Messages, Naming};
-use super::{Api, BodyPlaces, Dialect, ModelPlaces, minting};
+use super::{Api, BodyPlaces, Dialect, ModelPlaces};
 use crate::config::Provider;
 use crate::policy::Class;
 use crate::slot::place::Place;
@@ -127,9 +127,6 @@ static RESPONSES: Messages = Messages {
 
 /// What a path is. Unknown ones count as stateful.
 pub(super) fn class(method: &Method, path: &Path<'_>) -> Class {
-    if minting::mints("", path) {
-        return Class::Minting;
-    }
     if path.is_at_or_below("/v1/realtime/calls") {
         return Class::OutOfBand;
     }
@@ -193,10 +190,12 @@ pub(super) fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a>
 
 #[cfg(test)]
 mod tests {
+    use super::super::minting;
     use super::*;
 
     fn classified(method: Method, path: &str) -> Class {
-        class(&method, &Path::new(path))
+        let path = Path::new(path);
+        minting::class("", &path, || class(&method, &path))
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::cors;
 use crate::policy::own::Own;
 use crate::policy::{self, Class, Code, Denial, Rules, Verdict, model::Named, origin, scope};
 use crate::provider::route::Route;
-use crate::provider::{self, path::Path};
+use crate::provider::{minting, path::Path};
 use crate::session::connection::{Carrier, Connection};
 use crate::slot::extract;
 use crate::slot::place::QueryNames;
@@ -259,11 +259,9 @@ impl policy::Request for Asked<'_> {
         if canonical::has_slash(path.raw()) && !models::segments_may_hold_slashes(provider, &path) {
             return Err(Denial::new(Code::MalformedRequest, "the path holds an encoded '/'"));
         }
-        let class = if provider::minting::mints(&provider.url.path, &path) {
-            Class::Minting
-        } else {
+        let class = minting::class(&provider.url.path, &path, || {
             (reached.api.class)(provider, &self.session.req_header().method, &path)
-        };
+        });
         let upload = (reached.api.upload)(&path);
         let mints = class == Class::Minting && self.session.req_header().method == Method::POST;
         let shape = if mints { Shape::of(path.trimmed()) } else { None };
