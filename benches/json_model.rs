@@ -1,8 +1,11 @@
 //! What looking for a model in a JSON body costs: small ones by the call, large ones by the byte.
 
+mod table;
 mod timing;
 
+use http::Method;
 use keygate::body::json_model::{Wanted, scan};
+use keygate::provider::BodyPlaces;
 use std::error::Error;
 use std::fmt::Write;
 use std::hint::black_box;
@@ -10,33 +13,22 @@ use std::hint::black_box;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// As for OpenAI's inference paths.
-const WANTED: Wanted<'static> = Wanted {
-    main: &["model"],
-    configured: None,
-    further: &[
-        &["tools", "[]", "model"],
-        &["tools", "[]", "svg", "model"],
-        &["input", "[]", "tools", "[]", "model"],
-        &["input", "[]", "tools", "[]", "svg", "model"],
-        &["moderation", "model"],
-        &["session", "model"],
-        &["session", "audio", "input", "transcription", "model"],
-    ],
-};
-
 const SMALL: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}"#;
 /// The longest that is searched.
 const LARGE: usize = 60 << 10;
 const MODEL: &str = r#""model":"gpt-4o-mini""#;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let ns = time(SMALL, 1_000)?;
+    let wanted = match table::openai(&Method::POST, "/v1/responses")? {
+        BodyPlaces::Json { main, further, .. } => Wanted { main, configured: None, further },
+        other => return Err(format!("bodies of JSON have places, not {other:?}").into()),
+    };
+    let ns = time(SMALL, 1_000, &wanted)?;
     timing::report(format_args!("json_model, {} bytes: {ns:.0} ns", SMALL.len()))?;
     for (what, body) in
         [("one long text", text()), ("many short messages", messages()), ("numbers", numbers())]
     {
-        let ns = time(&body, 4)?;
+        let ns = time(&body, 4, &wanted)?;
         let rate = body.len() as f64 / ns * 1e3;
         let (kib, us) = (body.len() >> 10, ns / 1e3);
         timing::report(format_args!("json_model, {kib} KiB, {what}: {rate:.0} MB/s ({us:.1} µs)"))?;
@@ -44,10 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn time(body: &str, calls: usize) -> Result<f64, String> {
+fn time(body: &str, calls: usize, wanted: &Wanted<'static>) -> Result<f64, String> {
     timing::median_ns(calls, || {
         for _ in 0..calls {
-            let found = scan(black_box(body.as_bytes()), WANTED);
+            let found = scan(black_box(body.as_bytes()), wanted.clone());
             let named = found.as_ref().is_ok_and(|f| f.main.iter().any(|m| &**m == "gpt-4o-mini"));
             if !black_box(named) {
                 return Err(format!("the model was not found: {found:?}"));

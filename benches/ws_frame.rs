@@ -1,11 +1,14 @@
 //! What reading a socket's messages costs, beside only following its frames: a small event, a piece
 //! of audio, and a large turn in chunks.
 
+mod table;
 mod timing;
 
 use bytes::Bytes;
+use http::Method;
 use keygate::body::json_model::Refused;
 use keygate::body::message_model::{Scanner, Wanted};
+use keygate::provider::BodyPlaces;
 use keygate::ws::frame::Tracker;
 use keygate::ws::inspect::{Inspector, Judge};
 use std::error::Error;
@@ -14,25 +17,11 @@ use std::hint::black_box;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Nearly as for OpenAI's realtime sockets.
-const WANTED: Wanted = Wanted {
-    main: &[&["session", "model"]],
-    further: &[
-        &["model"],
-        &["session", "audio", "input", "transcription", "model"],
-        &["session", "input_audio_transcription", "model"],
-        &["session", "tools", "[]", "model"],
-        &["response", "model"],
-        &["response", "tools", "[]", "model"],
-    ],
-    kind: None,
-};
-
 const LIMIT: u64 = 16 << 20;
 /// What Pingora reads at a time.
 const CHUNK: usize = 64 << 10;
 
-struct Reading(Scanner);
+struct Reading(Scanner, Wanted);
 
 impl Judge for Reading {
     type Refusal = Refused;
@@ -41,13 +30,17 @@ impl Judge for Reading {
     }
     fn decide(&mut self) -> Result<(), Refused> {
         let found = self.0.finish()?;
-        self.0 = Scanner::new(WANTED);
+        self.0 = Scanner::new(self.1);
         black_box(found);
         Ok(())
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let wanted = match table::openai(&Method::GET, "/v1/realtime")? {
+        BodyPlaces::Frames(m) => Wanted { main: m.main, further: m.further, kind: None },
+        other => return Err(format!("sockets have messages, not {other:?}").into()),
+    };
     let event = r#"{"type":"response.create","response":{"modalities":["text"]}}"#.to_owned();
     let audio = |size: usize| {
         format!(
@@ -62,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     ] {
         let stream = frame(text.as_bytes());
         let chunks: Vec<Bytes> = stream.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
-        let (followed, read) = (follow(&chunks, calls)?, read(&chunks, calls)?);
+        let (followed, read) = (follow(&chunks, calls)?, read(&chunks, calls, wanted)?);
         let rate = stream.len() as f64 / read * 1e3;
         timing::report(format_args!(
             "ws_frame, {what}, {} bytes: {read:.0} ns read ({rate:.0} MB/s), {followed:.0} ns followed",
@@ -85,8 +78,8 @@ fn follow(chunks: &[Bytes], calls: usize) -> Result<f64, String> {
     })
 }
 
-fn read(chunks: &[Bytes], calls: usize) -> Result<f64, String> {
-    let (mut inspector, mut judge) = (Inspector::default(), Reading(Scanner::new(WANTED)));
+fn read(chunks: &[Bytes], calls: usize, wanted: Wanted) -> Result<f64, String> {
+    let (mut inspector, mut judge) = (Inspector::default(), Reading(Scanner::new(wanted), wanted));
     let whole: usize = chunks.iter().map(Bytes::len).sum();
     timing::median_ns(calls, || {
         for _ in 0..calls {

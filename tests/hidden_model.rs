@@ -3,6 +3,7 @@
 
 use crate::support::client::Request;
 use crate::support::gateway::Setup;
+use crate::support::upstream::Answer;
 use crate::support::ws;
 
 const CONFIG: &str = "
@@ -62,6 +63,55 @@ async fn members_that_name_another_model_are_found() {
 }
 
 #[tokio::test]
+async fn path_and_body_of_gemini_agree() {
+    let setup = Setup::with(CONFIG).await;
+    let path = "/v1beta/models/small:generateContent";
+    for body in [r#"{"model":"models/LARGE","contents":[]}"#, r#"{"agent":"LARGE"}"#] {
+        post(&setup, path, body).send().await.assert_denied(400, "ambiguous_model");
+    }
+    assert!(setup.upstream.received().is_empty(), "no key may leave on a denial");
+    for body in [r#"{"model":"models/small","contents":[]}"#, r#"{"contents":[]}"#] {
+        post(&setup, path, body).send().await.assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn a_live_session_of_openai_begins_with_its_model_and_keeps_to_it() {
+    let setup = Setup::with(CONFIG).await;
+    let auth = format!("Bearer {}", setup.token("anywhere"));
+    let start = r#"{"type":"session.start","session":{"model":"small"}}"#;
+    for (path, good, bad) in [
+        ("/v1/live/sessions", None, r#"{"type":"session.start","session":{}}"#),
+        ("/v1/live/sessions/x/fork", None, r#"{"type":"session.start"}"#),
+        ("/v1/live/sessions", None, r#"{"type":"session.start","session":{"model":"LARGE"}}"#),
+        (
+            "/v1/live/sessions",
+            Some(start),
+            r#"{"type":"session.update","session":{"delegation":{"responses":{"model":"LARGE"}}}}"#,
+        ),
+        (
+            "/v1/live/sessions",
+            Some(start),
+            r#"{"type":"session.update","session":{"delegation":{"decisions":{"model":"LARGE"}}}}"#,
+        ),
+    ] {
+        setup.upstream.answer(Answer::websocket());
+        let opened = ws::connect(setup.addr(), path, &[("Authorization", &auth)], &[]).await;
+        let mut socket = opened.expect("it opens").0;
+        if let Some(good) = good {
+            socket.say(good).await;
+            assert_eq!(socket.hear().await, good, "what names the token's model passes");
+        }
+        socket.say(bad).await;
+        assert_eq!(socket.hear_close().await, (1008, "model_not_allowed".into()), "{bad}");
+        let connection = setup.upstream.connections().len() - 1;
+        setup.upstream.wait_for_close_of(connection).await;
+        let seen = setup.upstream.sockets().pop().expect("a socket");
+        assert_eq!(seen.texts(), good.as_slice(), "{bad}: the provider never had it");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_its_type_says_is_something_else_is_not_read_as_json() {
     let setup = Setup::with(CONFIG).await;
     let body = r#"{"model":"small","x":"&model=LARGE&y="}"#;
@@ -71,6 +121,7 @@ async fn a_body_that_its_type_says_is_something_else_is_not_read_as_json() {
         "application/json; charset=utf-7",
         "application/json; charset=UTF-16",
         "application/json; charset*=utf-8''utf-7",
+        "multipart/related; x=\u{e9}",
     ] {
         let asked = setup.request("POST", "/v1/chat/completions").bearer(setup.token("small"));
         let asked = asked.body(kind, body);

@@ -146,7 +146,7 @@ fn shown(places: &ModelPlaces<'_>) -> (Option<Vec<u8>>, Option<String>, String, 
         BodyPlaces::Json { main, configured, further } => {
             format!("{main:?} {configured:?} {further:?}")
         }
-        BodyPlaces::Frames => "frames".to_owned(),
+        BodyPlaces::Frames(messages) => format!("{messages:?}"),
     };
     (model, places.query.map(str::to_owned), body, places.expected)
 }

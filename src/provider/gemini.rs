@@ -61,16 +61,6 @@ static SESSION: Messages = Messages {
     instead: None,
 };
 
-/// Verbs whose bodies hold a model of their own.
-const REPEATING: [&str; 6] = [
-    ":embedContent",
-    ":batchEmbedContents",
-    ":asyncBatchEmbedContent",
-    ":countTokens",
-    ":batchGenerateContent",
-    ":countTextTokens",
-];
-
 /// The path below the version.
 fn versioned(path: &str) -> Option<&str> {
     VERSIONS.iter().find_map(|version| below(path, version)).filter(|rest| !rest.is_empty())
@@ -134,9 +124,8 @@ fn models<'a>(method: &Method, path: &'a Path<'a>) -> ModelPlaces<'a> {
     let body = BodyPlaces::Json { main: &["model", "agent"], configured: None, further: FURTHER };
     if let Some(model) = rest.strip_prefix("/models/") {
         let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
-        // The bodies of these verbs may repeat the model: it has to agree.
-        let repeats = REPEATING.iter().any(|verb| rest.ends_with(verb));
-        let body = if repeats && method == Method::POST { body } else { BodyPlaces::None };
+        // The body may repeat the model, or hold others: all have to agree.
+        let body = if method == Method::POST { body } else { BodyPlaces::None };
         return ModelPlaces { body, ..ModelPlaces::in_path(model.to_owned().into()) };
     }
     if rest.starts_with("/tunedModels/") {

@@ -112,8 +112,8 @@ impl Shape {
         if types.next().is_some() {
             return Err(invalid("the request has two Content-Type fields"));
         }
-        let Ok(text) = first.to_str() else { return Ok(Self::Other) };
         let unread = |why: &'static str| Denial::new(Code::UnsupportedBody, why);
+        let text = first.to_str().map_err(|_| unread("the Content-Type is not in ASCII"))?;
         let essence = text.split(';').next().unwrap_or_default().trim().as_bytes();
         if essence.eq_ignore_ascii_case(b"multipart/form-data") {
             return Ok(Self::Form(disposition::boundary(text).map_err(invalid)?.into()));

@@ -133,7 +133,19 @@ pub(super) async fn look(gateway: &Gateway) {
         return;
     }
     let streams = gateway.streams.clone();
-    let looking = tokio::task::spawn_blocking(move || streams.follow());
+    let looking = async {
+        // A store that hangs has one thread waiting for it, not one for each request.
+        let turn = streams.looking.clone().lock_owned().await;
+        if !streams.is_behind() {
+            return Ok(Ok(()));
+        }
+        let streams = streams.clone();
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            streams.follow()
+        })
+        .await
+    };
     match tokio::time::timeout(LOOK, looking).await {
         Ok(Ok(Ok(()))) => {}
         // It has said so itself.

@@ -40,6 +40,8 @@ pub struct Streams {
     begun: Instant,
     read_at_ms: AtomicU64,
     asked: Mutex<HashMap<Key, Instant>>,
+    /// Whoever looks at the store for requests: one at a time, however long it takes.
+    pub looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why a creation can't begin.
@@ -79,6 +81,7 @@ impl Streams {
             begun: Instant::now(),
             read_at_ms: AtomicU64::new(0),
             asked: Mutex::default(),
+            looking: Arc::default(),
         }
     }
 
