@@ -37,9 +37,10 @@ fn mints(base: &str, path: &Path<'_>) -> bool {
 
 /// A quick look, for every request: no endpoint is without one of these words.
 fn holds_noun(path: &str) -> bool {
-    path.split('/').any(|segment| {
-        let first = segment.as_bytes().first().map(u8::to_ascii_lowercase);
-        match first {
+    let starts = memchr::memchr_iter(b'/', path.as_bytes()).map(|slash| slash + 1);
+    std::iter::once(0).chain(starts).any(|start| {
+        let segment = path.get(start..).unwrap_or_default();
+        match segment.as_bytes().first().map(u8::to_ascii_lowercase) {
             Some(b'r') => begins(segment, "realtime"),
             Some(b'c') => begins(segment, "client") || begins(segment, "chatkit"),
             Some(b'o') => begins(segment, "organization"),
